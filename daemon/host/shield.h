@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The shield: what keeps the kernel's TCP from seeing, and answering, segments that are ours.
+ *
+ * One chain per daemon instance and family in iptables' raw table, reached from PREROUTING (DROP what
+ * is for us: the packet socket has it already; conntrack and the kernel's TCP never see it) and one
+ * from OUTPUT (NOTRACK what the raw socket sends). Every rule carries our comment, "tcpfsmd TAG", and
+ * matches only addresses that are local to this machine and ports that we own. iptables-restore
+ * --noflush replaces the chain atomically. Rules are kept over a crash, found again at start, and
+ * removed at a wanted stop. Calls run a child and take about 10 ms: main thread only.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "base/errmsg.h"
+
+struct shield;
+
+/* Something that we own: an address (addr_any: both families; addr_any4: IPv4) and local ports. */
+struct shield_rule {
+	struct ipaddr addr;
+	uint16_t port_min, port_max; /* inclusive */
+};
+
+struct shield_stat {
+	struct shield_rule rule;
+	bool ipv6;
+	uint64_t packets, bytes; /* dropped for the kernel, by iptables' count */
+};
+
+/* tag: tells instances apart, the runtime directory; it is printed in the rules' comments. Looks for
+ * iptables-restore and ip6tables-restore. -ENOENT, -EPERM: with a message that says what to do.
+ * Changes nothing yet. A machine without IPv6 works with IPv4 alone.
+ */
+int shield_new(const char *tag, struct shield **ret_shield, struct errmsg *ret_err);
+void shield_free(struct shield *s); /* leaves the rules as they are */
+
+/* Makes the rules exactly these: on failure the old ones stand. -EADDRINUSE: another instance of
+ * tcpfsmd owns one of the ports; the message names its tag. */
+int shield_apply(struct shield *s, const struct shield_rule *rules, size_t n, struct errmsg *ret_err);
+/* Removes chains, jumps and rules of our tag, also those of an earlier run. No rule there: fine. */
+int shield_remove(struct shield *s, struct errmsg *ret_err);
+/* What stands in the kernel now, by iptables-save. *ret_stats is malloc'ed. */
+int shield_list(struct shield *s, struct shield_stat **ret_stats, size_t *ret_n, struct errmsg *ret_err);
+/* Sends a SYN over lo to a port that rules shield (port_min of a rule applied) and proves that the
+ * kernel does not answer it with a RST, for each family that is up. -EPROTO: it did; -ENETDOWN: lo is
+ * down, so nothing could be tested. Sends only to 127.0.0.1 and ::1, from and to ports we own.
+ */
+int shield_self_test(struct shield *s, uint16_t port_a, uint16_t port_b, struct errmsg *ret_err);

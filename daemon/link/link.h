@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Frames in batches, no idea of TCP: a small table of operations over a way to reach the network.
+ * packet.c is AF_PACKET with PACKET_VNET_HDR (every interface but lo, both ways; lo, inwards only);
+ * rawip.c is a raw IP socket (outwards only: lo, and where the kernel is to find the neighbour).
+ *
+ * One thread uses a link. Nothing here blocks.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/addr.h"
+#include "base/errmsg.h"
+
+struct link;
+
+/* A received packet. data is borrowed until the next call on the link. */
+struct frame {
+	const uint8_t *data; /* the IP packet, or a whole Ethernet frame when `neigh` */
+	uint32_t len; /* octets */
+	uint32_t ifindex; /* it came by */
+	uint16_t piece_bytes; /* GRO: text octets of each original segment; 0 when it is one */
+	bool checksum_trusted; /* CHECKSUM_PARTIAL, or the kernel verified it */
+	bool neigh; /* an ARP request or neighbour solicitation, with its Ethernet header */
+};
+
+/* A packet to send: header and text, gathered. */
+struct frame_out {
+	uint32_t ifindex; /* packet links; raw IP links leave routing to the kernel */
+	uint8_t dst_mac[6], src_mac[6]; /* packet links on Ethernet */
+	bool ethernet; /* the interface wants an Ethernet header */
+	bool checksum_partial; /* the device is to finish the TCP checksum */
+	bool ipv6;
+	uint16_t piece_bytes; /* not 0: the device is to cut text into pieces of this size */
+	uint16_t ip_len; /* octets of the IP header: checksum starts there */
+	uint16_t header_len; /* octets of IP and TCP header */
+	const uint8_t *header; /* copied by link_send() */
+	struct iovec text[8]; /* borrowed until link_flush() returns */
+	unsigned text_n;
+	struct ipaddr dst; /* raw IP links: where the kernel routes it */
+	uint32_t scope; /* interface index when dst is link-local */
+};
+
+struct link_counters {
+	uint64_t frames_in, bytes_in, frames_out, bytes_out;
+	uint64_t kernel_drops; /* the socket's queue was full */
+	uint64_t truncated; /* longer than our buffers */
+	uint64_t send_failed; /* the kernel refused; TCP will send again */
+	uint64_t send_too_big; /* EMSGSIZE: above the MTU */
+};
+
+/* What a packet link is to receive. Everything else never wakes us: a BPF program from this. */
+struct link_owned {
+	struct ipaddr addr; /* addr_any, addr_any4 or one address */
+	uint16_t port_min, port_max; /* inclusive, local ports */
+};
+
+struct link_ops {
+	const char *name; /* "packet", "rawip" */
+	/* A descriptor that polls readable when link_receive() has something; -1: never receives. */
+	int (*fd)(const struct link *l);
+	/* Up to max frames into ret_frames; 0: nothing waits. -Exxx: the link is broken. */
+	int (*receive)(struct link *l, struct frame *ret_frames, unsigned max);
+	/* Room in the batch for one more? If not, flush first. */
+	bool (*has_room)(const struct link *l);
+	void (*send)(struct link *l, const struct frame_out *f);
+	/* Hands the batch to the kernel. What it refuses is counted and dropped. */
+	void (*flush)(struct link *l);
+	/* Replaces the receive filter. Packet links only. neigh: also ARP requests and solicitations.
+	 * Filters that the kernel would find too long accept more than asked; the worker checks again. */
+	int (*set_owned)(struct link *l, const struct link_owned *owned, size_t n, bool neigh);
+	void (*counters)(struct link *l, struct link_counters *ret_counters);
+	void (*free)(struct link *l);
+};
+
+struct link {
+	const struct link_ops *ops;
+};
+
+/* All interfaces, those that appear later included. Frames sent by this machine are ignored; so are
+ * those for another host's MAC. Takes nothing until set_owned(). -EPERM and others with a message.
+ */
+int link_packet_new(struct link **ret_link, struct errmsg *ret_err);
+/* One socket for each family. Received packets are discarded by the kernel. */
+int link_rawip_new(struct link **ret_link, struct errmsg *ret_err);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "params.h"
+
+void tcp_params_default(struct tcp_params *ret_params)
+{
+	*ret_params = (struct tcp_params){
+		.msl_us = 30000000,
+		.fin_wait_2_us = 60000000,
+		.user_timeout_us = 300000000,
+		.syn_timeout_us = 180000000,
+		.rto_initial_us = 1000000,
+		.rto_min_us = 200000,
+		.rto_max_us = 60000000,
+		.delayed_ack_us = 40000,
+		.send_buffer_bytes = 4 << 20,
+		.receive_buffer_bytes = 4 << 20,
+		.initial_window = 10,
+		.ttl = 64,
+		.nagle = true,
+		.timestamps = true,
+		.window_scaling = true,
+		.rfc5961 = true,
+	};
+}

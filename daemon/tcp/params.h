@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What may be chosen per listener and per connection: the [Tcp] section of the configuration.
+ * tcp_params_default() is the configuration's default as well; there is no second list.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+struct tcp_params {
+	uint64_t msl_us; /* RFC 9293 3.4.2; TIME-WAIT lasts two of it. 0..600 s, default 30 s */
+	uint64_t fin_wait_2_us; /* FIN-WAIT-2 without a user: 0 = for ever. Default 60 s */
+	uint64_t user_timeout_us; /* RFC 9293 3.8.3 R2: 0 = for ever. Default 300 s */
+	uint64_t syn_timeout_us; /* R2 for a SYN or SYN-ACK, MUST-23. Default 180 s */
+	uint64_t rto_initial_us; /* RFC 6298 2.1. Default 1 s */
+	uint64_t rto_min_us; /* RFC 6298 2.4 says 1 s; default 200 ms as deployed (see README) */
+	uint64_t rto_max_us; /* RFC 6298 2.5. At least 60 s; default 60 s (tests may go lower) */
+	uint64_t delayed_ack_us; /* MUST-40: below 500 ms; 0 = at once. Default 40 ms */
+	uint32_t send_buffer_bytes; /* unacknowledged and unsent octets held. Default 4 MiB */
+	uint32_t receive_buffer_bytes; /* largest window offered. Default 4 MiB */
+	uint32_t initial_window; /* segments, RFC 6928. 1..64, default 10 */
+	uint16_t mss; /* largest MSS we announce; 0 = what the link's MTU allows */
+	uint8_t ttl; /* MUST-49. 1..255, default 64 */
+	uint8_t dscp; /* MUST-48. 0..63, default 0 */
+	bool nagle; /* MUST-17. Default on */
+	bool timestamps; /* RFC 7323 3. Default on */
+	bool window_scaling; /* RFC 7323 2. Default on */
+	bool rfc5961; /* RST and SYN acceptance of RFC 5961; off = RFC 793's. Default on */
+};
+
+void tcp_params_default(struct tcp_params *ret_params);
