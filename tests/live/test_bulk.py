@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Much data and many connections."""
+import hashlib
+import os
+import resource
+import select
+import socket
+import threading
+
+from lab import SLOW, run, until, variants
+
+GIB = 1 << 30
+
+
+def stream_and_hash(s, total, block=os.urandom(1 << 20)):
+    """Sends `total` octets and hashes both directions; (sent digest, received digest, received)."""
+    out, back = hashlib.sha256(), hashlib.sha256()
+
+    def feed():
+        left, i = total, 0
+        while left:
+            piece = memoryview(block)[i % 997:][:min(left, len(block) - i % 997)]
+            out.update(piece)
+            s.sendall(piece)
+            left -= len(piece)
+            i += 1
+        s.shutdown(socket.SHUT_WR)
+    t = threading.Thread(target=feed, daemon=True)
+    t.start()
+    n = 0
+    buf = bytearray(1 << 20)
+    while got := s.recv_into(buf):
+        back.update(memoryview(buf)[:got])
+        n += got
+    t.join()
+    return out.hexdigest(), back.hexdigest(), n
+
+
+@variants(where=['veth', 'veth without offloads', 'lo'])
+def test_a_gibibyte_through_echo(lab, where):
+    total = GIB if SLOW == 1 and where != 'veth without offloads' else GIB // 8
+    if where.endswith('without offloads'):
+        for ns, dev in (('client', 'v0'), ('server', 'v1')):
+            lab.sh(ns, f'ethtool -K {dev} tx off rx off sg off tso off gso off gro off >/dev/null')
+    d = lab.daemon('[Listener e]\nAddress=*:7\nService=echo\n')
+    s = lab.connect('127.0.0.1', 7, ns='server', timeout=60) if where == 'lo' else lab.connect('10.9.0.2', 7, timeout=60)
+    sent, back, n = stream_and_hash(s, total)
+    assert n == total and sent == back, (n, sent, back)
+    row = d.closed(1)[0]
+    assert row['bytes_in'] == row['bytes_out'] == total and row['end_reason'] == 'normal', row
+
+
+@variants(offloads=[True, False])
+def test_a_thousand_connections_at_once(lab):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
+    d = lab.daemon('[Listener e]\nAddress=10.9.0.2:7\nService=echo\n')
+    n = 1000
+    socks = []
+    for i in range(n):
+        s = lab.connect('10.9.0.2', 7, timeout=30)
+        s.setblocking(False)
+        socks.append(s)
+    assert d.ctl('status')['states']['established'] == n
+    assert len(d.connections('state', 'established')) == n
+    want = {s: i.to_bytes(4, 'big') * 5000 for i, s in enumerate(socks)}
+    todo = {s: memoryview(want[s]) for s in socks}
+    got = {s: bytearray() for s in socks}
+    ep = select.epoll()
+    by_fd = {s.fileno(): s for s in socks}
+    for fd in by_fd:
+        ep.register(fd, select.EPOLLIN | select.EPOLLOUT)
+    done = 0
+    while done < n:
+        events = ep.poll(20 * SLOW)
+        assert events, f'stuck with {done} of {n} done'
+        for fd, ev in events:
+            s = by_fd[fd]
+            if ev & select.EPOLLOUT and todo[s] is not None:
+                if todo[s]:
+                    todo[s] = todo[s][s.send(todo[s]):]
+                if not todo[s]:
+                    todo[s] = None
+                    s.shutdown(socket.SHUT_WR)
+                    ep.modify(fd, select.EPOLLIN)
+            if ev & (select.EPOLLIN | select.EPOLLHUP):
+                data = s.recv(1 << 16)
+                got[s] += data
+                if not data:
+                    assert bytes(got[s]) == want[s]
+                    ep.unregister(fd)
+                    done += 1
+    rows = until(lambda: (r := d.connections(closed=True)) and len(r) == n and r, 20, 'every connection in the record')
+    assert {r['end_reason'] for r in rows} == {'normal'} and {r['closed_by'] for r in rows} == {'remote'}
+    assert {r['bytes_in'] for r in rows} == {20000} and {r['bytes_out'] for r in rows} == {20000}
+    assert len({r['remote'] for r in rows}) == n
+    assert d.connections() == []
+    status = d.ctl('status')
+    assert status['connections'] == 0 and status['record']['rows_dropped'] == 0, status
+
+
+if __name__ == '__main__':
+    run(globals())
