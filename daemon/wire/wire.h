@@ -65,7 +65,9 @@ unsigned wire_options_len(const struct segment *seg);
  */
 bool wire_next_piece(const struct segment *super, uint32_t *offset, struct segment *ret_piece);
 
-/* The ones' complement sum of RFC 1071 over data, continued from sum; fold with wire_sum_fold(). */
+/* The ones' complement sum of RFC 1071 over data, continued from the sum of an even number of octets.
+ * wire_sum_fold() makes 16 bits of it, not complemented, in memory order: memcpy it into a header.
+ */
 uint64_t wire_sum(uint64_t sum, const void *data, size_t len);
 uint16_t wire_sum_fold(uint64_t sum);
 
@@ -76,6 +78,6 @@ enum { WIRE_NEIGH_MAX = 128 };
  * and for ND the checksum and hop limit 255 (RFC 4861 7.1.1).
  */
 bool wire_neigh_query(const uint8_t *frame, size_t len, struct ipaddr *ret_target);
-/* The answer to it from `mac`: a whole Ethernet frame. Octets written to out. */
+/* The answer to it from `mac`: a whole Ethernet frame. Octets written to out; 0 when it is no query. */
 size_t wire_neigh_answer(const uint8_t *frame, size_t len, const uint8_t mac[6],
 			 uint8_t out[static WIRE_NEIGH_MAX]);
