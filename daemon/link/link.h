@@ -31,6 +31,7 @@ struct frame_out {
 	uint32_t ifindex; /* packet links; raw IP links leave routing to the kernel */
 	uint8_t dst_mac[6], src_mac[6]; /* packet links on Ethernet */
 	bool ethernet; /* the interface wants an Ethernet header */
+	bool neigh; /* packet links: header is a whole Ethernet frame already (wire_neigh_answer()) */
 	bool checksum_partial; /* the device is to finish the TCP checksum */
 	bool ipv6;
 	uint16_t piece_bytes; /* not 0: the device is to cut text into pieces of this size */
@@ -47,6 +48,7 @@ struct link_counters {
 	uint64_t frames_in, bytes_in, frames_out, bytes_out;
 	uint64_t kernel_drops; /* the socket's queue was full */
 	uint64_t truncated; /* longer than our buffers */
+	uint64_t ignored; /* by a kind of interface that we do not speak */
 	uint64_t send_failed; /* the kernel refused; TCP will send again */
 	uint64_t send_too_big; /* EMSGSIZE: above the MTU */
 };

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "batch.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+/* A full queue is asked again this often in a flush. We cannot sleep, TCP can send again. */
+enum { RETRIES = 8 };
+
+bool batch_has_room(const struct batch *b)
+{
+	return b->n < BATCH_MAX;
+}
+
+struct batch_slot *batch_next(struct batch *b)
+{
+	assert(b->n < BATCH_MAX);
+	return &b->slots[b->n];
+}
+
+void batch_commit(struct batch *b, uint32_t head_len, uint32_t name_len, const struct frame_out *f)
+{
+	struct batch_slot *slot = &b->slots[b->n];
+	struct iovec *iov = b->iov[b->n];
+
+	assert(head_len <= sizeof(slot->head) && f->text_n < BATCH_SPANS);
+	iov[0] = (struct iovec){ slot->head, head_len };
+	slot->ip_bytes = f->header_len;
+	for (unsigned i = 0; i < f->text_n; i++) {
+		iov[i + 1] = f->text[i];
+		slot->ip_bytes += (uint32_t)f->text[i].iov_len;
+	}
+	b->msgs[b->n].msg_hdr = (struct msghdr){ .msg_name = &slot->name,
+						 .msg_namelen = name_len,
+						 .msg_iov = iov,
+						 .msg_iovlen = f->text_n + 1 };
+	b->n++;
+}
+
+static void count_sent(const struct batch *b, unsigned from, unsigned n, struct link_counters *c)
+{
+	c->frames_out += n;
+	for (unsigned i = from; i < from + n; i++)
+		c->bytes_out += b->slots[i].ip_bytes;
+}
+
+void batch_flush(struct batch *b, int fd, struct link_counters *c)
+{
+	unsigned at = 0, retries = RETRIES;
+
+	while (at < b->n) {
+		const int n = sendmmsg(fd, b->msgs + at, b->n - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+		const int err = n < 0 ? errno : 0;
+
+		if (n > 0) {
+			count_sent(b, at, (unsigned)n, c);
+			at += (unsigned)n;
+			continue;
+		}
+		if ((err == EAGAIN || err == ENOBUFS || err == EINTR) && retries > 0) {
+			retries--;
+			continue;
+		}
+		/* This one is lost; those behind it may go another way. */
+		if (err == EMSGSIZE)
+			c->send_too_big++;
+		else
+			c->send_failed++;
+		at++;
+	}
+	b->n = 0;
+}
