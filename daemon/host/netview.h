@@ -13,6 +13,12 @@
 
 struct netview;
 
+struct netview_stats {
+	uint64_t paths_asked; /* RTM_GETROUTE round trips */
+	uint64_t paths_evicted, neighs_evicted; /* a table was full where a newcomer belongs */
+	uint64_t overruns; /* the kernel dropped events; everything was read anew */
+};
+
 /* How packets to a destination leave. */
 struct path {
 	uint32_t ifindex;
@@ -52,5 +58,6 @@ bool netview_is_onlink(const struct netview *v, uint32_t ifindex, const struct i
  * The answer holds until the next call on v. A neighbour that the kernel has not confirmed for a
  * while comes back as !neigh_known now and then, so that the kernel sees traffic and checks it.
  */
-int netview_path(struct netview *v, const struct ipaddr *dst, uint32_t scope, const struct ipaddr *src,
-		 uint64_t now_us, const struct path **ret_path);
+int netview_path(struct netview *v, const struct ipaddr *dst, uint32_t scope,
+		 const struct ipaddr *src, uint64_t now_us, const struct path **ret_path);
+void netview_stats(const struct netview *v, struct netview_stats *ret_stats);

@@ -39,13 +39,17 @@ void shield_free(struct shield *s); /* leaves the rules as they are */
 
 /* Makes the rules exactly these: on failure the old ones stand. -EADDRINUSE: another instance of
  * tcpfsmd owns one of the ports; the message names its tag. */
-int shield_apply(struct shield *s, const struct shield_rule *rules, size_t n, struct errmsg *ret_err);
+int shield_apply(struct shield *s, const struct shield_rule *rules, size_t n,
+		 struct errmsg *ret_err);
 /* Removes chains, jumps and rules of our tag, also those of an earlier run. No rule there: fine. */
 int shield_remove(struct shield *s, struct errmsg *ret_err);
 /* What stands in the kernel now, by iptables-save. *ret_stats is malloc'ed. */
-int shield_list(struct shield *s, struct shield_stat **ret_stats, size_t *ret_n, struct errmsg *ret_err);
+int shield_list(struct shield *s, struct shield_stat **ret_stats, size_t *ret_n,
+		struct errmsg *ret_err);
 /* Sends a SYN over lo to a port that rules shield (port_min of a rule applied) and proves that the
- * kernel does not answer it with a RST, for each family that is up. -EPROTO: it did; -ENETDOWN: lo is
- * down, so nothing could be tested. Sends only to 127.0.0.1 and ::1, from and to ports we own.
+ * kernel does not answer it, for each family that is up and in which a rule covers the loopback
+ * address. -EPROTO: it was answered; -ENETDOWN: lo is down, so nothing could be tested; -EIO: the SYN
+ * did not arrive. Sends only to 127.0.0.1 and ::1, from port_b to port_a, both ours. Takes 50 ms a
+ * family. To be called before a worker runs: that one would answer.
  */
 int shield_self_test(struct shield *s, uint16_t port_a, uint16_t port_b, struct errmsg *ret_err);
