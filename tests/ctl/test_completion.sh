@@ -1,0 +1,28 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The bash completion, called as the shell would. usage: test_completion.sh TCPFSMCTL COMPLETION
+set -eu
+# shellcheck disable=SC1090
+source "$2"
+tcpfsmctl=$1 failed=0
+
+expect() { # WANTED WORD...: the completions of the last word
+	local wanted=$1
+	shift
+	COMP_WORDS=("$tcpfsmctl" "$@") COMP_CWORD=$# COMPREPLY=()
+	_tcpfsmctl
+	if [[ "${COMPREPLY[*]}" != "$wanted" ]]; then
+		echo "'$*' gave '${COMPREPLY[*]}', not '$wanted'"
+		failed=1
+	fi
+}
+expect "list listen" li
+expect "connections" list conn
+expect "connection transitions" show ""
+expect "--closed" list connections --cl
+expect "--limit" list connections --limi
+expect "time-wait" list connections state time
+expect "csv" -o c
+expect "" nonsense x
+[[ $(complete -p tcpfsmctl) == *_tcpfsmctl* ]]
+exit "$failed"
