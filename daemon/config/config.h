@@ -10,7 +10,12 @@
 #include "base/errmsg.h"
 #include "tcp/params.h"
 
-enum { CONFIG_NAME = 64, CONFIG_TEXT = 512, CONFIG_LISTENERS_MAX = 1024, CONFIG_INTERFACES_MAX = 32 };
+enum {
+	CONFIG_NAME = 64,
+	CONFIG_TEXT = 512,
+	CONFIG_LISTENERS_MAX = 1024,
+	CONFIG_INTERFACES_MAX = 32
+};
 
 enum config_shield { CONFIG_SHIELD_IPTABLES, CONFIG_SHIELD_NONE };
 enum config_record { CONFIG_RECORD_NOTHING, CONFIG_RECORD_CONNECTIONS, CONFIG_RECORD_TRANSITIONS };
@@ -34,7 +39,8 @@ struct config {
 	uint32_t workers; /* Workers; default 1 */
 	uint32_t max_connections; /* MaxConnections; default 100000 */
 	uint64_t buffer_bytes; /* BufferMemory, for all connections together; default 1 GiB */
-	uint64_t stop_grace_us; /* StopGrace: how long open connections may finish at a stop; default 1 s */
+	uint64_t
+		stop_grace_us; /* StopGrace: how long connections may finish at a stop; default 1 s */
 	int log_level; /* LogLevel: error warning notice info debug; enum log_level */
 	/* [Control] */
 	char socket_group[CONFIG_NAME]; /* empty: the daemon's own group */
@@ -62,12 +68,26 @@ typedef void config_warn_fn(void *arg, const char *message);
  * and "FILE:LINE: what is wrong, what was expected". -ENOENT when `file` was named and is missing.
  * On failure *ret_config is untouched.
  */
-int config_load(const char *file, const char *const *overrides, size_t overrides_n, config_warn_fn *warn,
-		void *warn_arg, struct config *ret_config, struct errmsg *ret_err);
+int config_load(const char *file, const char *const *overrides, size_t overrides_n,
+		config_warn_fn *warn, void *warn_arg, struct config *ret_config,
+		struct errmsg *ret_err);
+/* The same from memory, without drop-ins and overrides: for tests. `name` stands for the file's. */
+int config_load_text(const char *name, const char *text, size_t len, config_warn_fn *warn,
+		     void *warn_arg, struct config *ret_config, struct errmsg *ret_err);
 void config_fini(struct config *c);
 /* The effective configuration, every key, each with "# file:line" or "# default"; config_load() reads
  * it back to the same. */
 void config_print(const struct config *c, FILE *out);
 
 /* One [Tcp] key by name, for `listen --option` and `set`: "MSL", "30s". -ENOENT, -EINVAL. */
-int config_set_tcp(struct tcp_params *params, const char *key, const char *value, struct errmsg *ret_err);
+int config_set_tcp(struct tcp_params *params, const char *key, const char *value,
+		   struct errmsg *ret_err);
+
+/* Walks all keys, *cursor 0 to start: for help, completion, and tests of the manual. */
+struct config_key {
+	const char *section; /* "Tcp"; "Listener" for those that only a listener has */
+	const char *name;
+	const char *help; /* one line */
+	char expected[256]; /* what it may be: "a number, 1 to 64" */
+};
+bool config_next_key(size_t *cursor, struct config_key *ret_key);

@@ -16,6 +16,9 @@
 
 struct record;
 
+/* The version of the tables, PRAGMA user_version; SCHEMA.md describes it. */
+enum { RECORD_SCHEMA = 1 };
+
 enum record_what {
 	RECORD_NOTHING,
 	RECORD_CONNECTIONS,
@@ -62,10 +65,12 @@ struct record_transition {
 };
 
 struct record_counters {
+	/* A row is written or dropped (the queue was full), in the end. An opening that was written
+	 * together with its ending counts as written. errors: attempts to write that failed. */
 	uint64_t rows_written, rows_dropped, batches, errors;
 	uint32_t queue; /* rows waiting now */
 	uint64_t database_bytes;
-	char last_error[256]; /* empty: none */
+	char last_error[256]; /* of the last attempt to write; empty when that went well */
 };
 
 /* Opens or makes the database, migrates it forward, marks what an earlier run left open as
@@ -73,7 +78,8 @@ struct record_counters {
  * locked by another tcpfsmd, newer schema, not ours (application_id), directory missing or read-only.
  * A database that fails later does not stop anything: see record_counters().
  */
-int record_open(const struct record_config *cfg, struct record **ret_record, struct errmsg *ret_err);
+int record_open(const struct record_config *cfg, struct record **ret_record,
+		struct errmsg *ret_err);
 /* One more than the highest connection id in the database: engine_config.serial_first. */
 uint64_t record_next_id(const struct record *r);
 /* Writes what waits (at most wait_us long), then closes. NULL is nothing. */

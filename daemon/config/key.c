@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config/key.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/macros.h"
+
+const char *const section_names[SECTION__COUNT] = { "Daemon", "Control", "Tcp", "Storage",
+						    "Listener" };
+
+static const struct key_word shields[] = { { "iptables", CONFIG_SHIELD_IPTABLES },
+					   { "none", CONFIG_SHIELD_NONE },
+					   { NULL, 0 } };
+static const struct key_word records[] = { { "nothing", CONFIG_RECORD_NOTHING },
+					   { "connections", CONFIG_RECORD_CONNECTIONS },
+					   { "transitions", CONFIG_RECORD_TRANSITIONS },
+					   { NULL, 0 } };
+static const struct key_word log_levels[] = {
+	{ "error", LOG_LEVEL_ERROR },   { "warning", LOG_LEVEL_WARNING },
+	{ "notice", LOG_LEVEL_NOTICE }, { "info", LOG_LEVEL_INFO },
+	{ "debug", LOG_LEVEL_DEBUG },   { NULL, 0 }
+};
+
+#define US   1ULL
+#define MS   1000ULL
+#define SEC  1000000ULL
+#define MIN  (60 * SEC)
+#define HOUR (60 * MIN)
+#define DAY  (24 * HOUR)
+#define KIB  1024ULL
+#define MIB  (1024 * KIB)
+#define GIB  (1024 * MIB)
+#define TIB  (1024 * GIB)
+
+#define FIELD(type, member) offsetof(struct type, member), sizeof(((struct type *)0)->member)
+#define DAEMON(name, kind, member, ...)                                              \
+	{                                                                            \
+		SECTION_DAEMON, name, KEY_##kind, FIELD(config, member), __VA_ARGS__ \
+	}
+#define CONTROL(name, kind, member, ...)                                              \
+	{                                                                             \
+		SECTION_CONTROL, name, KEY_##kind, FIELD(config, member), __VA_ARGS__ \
+	}
+#define TCP(name, kind, member, ...)                                                  \
+	{                                                                             \
+		SECTION_TCP, name, KEY_##kind, FIELD(tcp_params, member), __VA_ARGS__ \
+	}
+#define STORAGE(name, kind, member, ...)                                              \
+	{                                                                             \
+		SECTION_STORAGE, name, KEY_##kind, FIELD(config, member), __VA_ARGS__ \
+	}
+#define LISTENER(name, kind, member, ...)                                                       \
+	{                                                                                       \
+		SECTION_LISTENER, name, KEY_##kind, FIELD(config_listener, member), __VA_ARGS__ \
+	}
+
+/* clang-format off */
+/* section(name, type, field, min, max, word for 0, words, help) */
+const struct key keys[KEYS_N] = {
+	DAEMON("Interfaces", NAMES, interfaces, 0, 0, NULL, NULL, "interfaces to serve on; any: all, also those that come later"),
+	DAEMON("Shield", WORD, shield, 0, 0, NULL, shields, "what keeps the kernel's TCP away from our traffic"),
+	DAEMON("LocalPorts", PORTS, local_port_min, 1, 65535, NULL, NULL, "local ports of our own, for active opens"),
+	DAEMON("Workers", NUMBER, workers, 1, 256, NULL, NULL, "threads that do TCP"),
+	DAEMON("MaxConnections", NUMBER, max_connections, 16, 10000000, NULL, NULL, "connections in all states together"),
+	DAEMON("BufferMemory", SIZE, buffer_bytes, 256 * KIB, TIB, NULL, NULL, "memory for the text of all connections together"),
+	DAEMON("StopGrace", DURATION, stop_grace_us, 0, HOUR, NULL, NULL, "how long open connections may finish at a stop"),
+	DAEMON("LogLevel", WORD, log_level, 0, 0, NULL, log_levels, "the least important messages that are logged"),
+	CONTROL("SocketGroup", TEXT, socket_group, 0, CONFIG_NAME - 1, NULL, NULL, "group that may use control.sock; empty: the daemon's own"),
+	CONTROL("MaxClients", NUMBER, max_clients, 1, 10000, NULL, NULL, "clients of the control sockets at a time"),
+	TCP("MSL", DURATION, msl_us, 0, 10 * MIN, NULL, NULL, "maximum segment lifetime; TIME-WAIT lasts twice as long"),
+	TCP("FinWait2Timeout", DURATION, fin_wait_2_us, MS, 365 * DAY, "infinity", NULL, "how long FIN-WAIT-2 may last when nobody reads any more"),
+	TCP("UserTimeout", DURATION, user_timeout_us, MS, 365 * DAY, "infinity", NULL, "how long sent octets may stay unacknowledged"),
+	TCP("SynTimeout", DURATION, syn_timeout_us, MS, HOUR, NULL, NULL, "how long the handshake may take"),
+	TCP("RtoInitial", DURATION, rto_initial_us, MS, MIN, NULL, NULL, "retransmission timeout before the first measurement"),
+	TCP("RtoMin", DURATION, rto_min_us, MS, MIN, NULL, NULL, "smallest retransmission timeout"),
+	TCP("RtoMax", DURATION, rto_max_us, 10 * MS, HOUR, NULL, NULL, "largest retransmission timeout"),
+	TCP("DelayedAck", DURATION, delayed_ack_us, 0, 500 * MS - US, NULL, NULL, "how long an acknowledgement may wait; 0: not at all"),
+	TCP("SendBuffer", SIZE, send_buffer_bytes, 1, GIB, NULL, NULL, "unsent and unacknowledged octets held for a connection"),
+	TCP("ReceiveBuffer", SIZE, receive_buffer_bytes, 1, GIB, NULL, NULL, "largest window offered to the peer"),
+	TCP("InitialWindow", NUMBER, initial_window, 1, 64, NULL, NULL, "segments sent before the first acknowledgement"),
+	TCP("MSS", NUMBER, mss, 64, 65495, "auto", NULL, "largest segment asked of the peer; auto: what the link carries"),
+	TCP("TTL", NUMBER, ttl, 1, 255, NULL, NULL, "time to live, or hop limit, of what is sent"),
+	TCP("DSCP", NUMBER, dscp, 0, 63, NULL, NULL, "differentiated services code point of what is sent"),
+	TCP("Nagle", SWITCH, nagle, 0, 0, NULL, NULL, "gather small segments while octets are unacknowledged"),
+	TCP("Timestamps", SWITCH, timestamps, 0, 0, NULL, NULL, "offer the timestamps option"),
+	TCP("WindowScaling", SWITCH, window_scaling, 0, 0, NULL, NULL, "offer the window scale option"),
+	TCP("Rfc5961", SWITCH, rfc5961, 0, 0, NULL, NULL, "answer doubtful RST and SYN with a challenge ACK"),
+	STORAGE("Database", TEXT, database, 1, CONFIG_TEXT - 1, NULL, NULL, "file of the record; relative: in the state directory"),
+	STORAGE("Record", WORD, record, 0, 0, NULL, records, "what is recorded"),
+	STORAGE("Retain", DURATION, retain_us, SEC, 36500 * DAY, "infinity", NULL, "age above which ended connections are forgotten"),
+	STORAGE("RetainSize", SIZE, retain_bytes, MIB, 1024 * TIB, "infinity", NULL, "size above which the oldest are forgotten"),
+	LISTENER("Address", ENDPOINT, address, 0, 0, NULL, NULL, "address and port to serve"),
+	LISTENER("Service", TEXT, service, 1, CONFIG_TEXT - 1, NULL, NULL, "what its connections are served"),
+	LISTENER("MaxProcesses", NUMBER, max_processes, 1, 100000, NULL, NULL, "exec: processes at a time"),
+	LISTENER("MaxConnections", NUMBER, max_connections, 1, 10000000, "infinity", NULL, "its connections at a time"),
+	LISTENER("Backlog", NUMBER, backlog, 1, 1000000, NULL, NULL, "its connections in SYN-RECEIVED at a time"),
+};
+/* clang-format on */
+
+static void *field(const struct key *k, void *base)
+{
+	return (char *)base + k->offset;
+}
+
+static const void *field_const(const struct key *k, const void *base)
+{
+	return (const char *)base + k->offset;
+}
+
+/* A whole number of whatever width the field has. */
+static void number_store(const struct key *k, void *base, uint64_t n)
+{
+	const uint8_t n8 = (uint8_t)n;
+	const uint16_t n16 = (uint16_t)n;
+	const uint32_t n32 = (uint32_t)n;
+	const void *from = k->size == 1   ? (const void *)&n8
+			   : k->size == 2 ? (const void *)&n16
+			   : k->size == 4 ? (const void *)&n32
+					  : (const void *)&n;
+
+	memcpy(field(k, base), from, k->size);
+}
+
+static uint64_t number_load(const struct key *k, const void *base)
+{
+	uint8_t n8;
+	uint16_t n16;
+	uint32_t n32;
+	uint64_t n64;
+
+	switch (k->size) {
+	case 1:
+		memcpy(&n8, field_const(k, base), 1);
+		return n8;
+	case 2:
+		memcpy(&n16, field_const(k, base), 2);
+		return n16;
+	case 4:
+		memcpy(&n32, field_const(k, base), 4);
+		return n32;
+	default:
+		assert(k->size == 8);
+		memcpy(&n64, field_const(k, base), 8);
+		return n64;
+	}
+}
+
+static int set_number(const struct key *k, void *base, const char *text)
+{
+	uint64_t n = 0;
+	int rc = 0;
+
+	if (k->zero && !strcmp(text, k->zero))
+		n = 0;
+	else if (k->type == KEY_DURATION)
+		rc = duration_parse(text, &n);
+	else if (k->type == KEY_SIZE)
+		rc = size_parse(text, &n);
+	else
+		rc = number_parse(text, &n);
+	if (rc || ((n < k->min || n > k->max) && !(k->zero && n == 0)))
+		return -EINVAL;
+	number_store(k, base, n);
+	return 0;
+}
+
+static int set_switch(const struct key *k, void *base, const char *text)
+{
+	bool on;
+
+	if (switch_parse(text, &on))
+		return -EINVAL;
+	memcpy(field(k, base), &on, sizeof(on));
+	return 0;
+}
+
+static int set_word(const struct key *k, void *base, const char *text)
+{
+	for (const struct key_word *w = k->words; w->name; w++) {
+		if (!strcmp(w->name, text)) {
+			memcpy(field(k, base), &w->value, sizeof(w->value));
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static int set_text(const struct key *k, void *base, const char *text)
+{
+	const size_t n = strlen(text);
+
+	if (n < k->min || n > k->max)
+		return -EINVAL;
+	memset(field(k, base), 0, k->size);
+	memcpy(field(k, base), text, n);
+	return 0;
+}
+
+/* As the kernel has it: dev_valid_name(). */
+static bool interface_ok(const char *name, size_t n)
+{
+	return n > 0 && n < 16 && !memchr(name, '/', n) && !memchr(name, ':', n) &&
+	       strncmp(name, ".", n) != 0 && strncmp(name, "..", n) != 0;
+}
+
+static int set_interfaces(struct config *c, const char *text)
+{
+	static const char between[] = ", \t";
+	char names[CONFIG_INTERFACES_MAX][16] = { 0 };
+	size_t names_n = 0;
+
+	for (const char *p = text + strspn(text, between); *p; p += strspn(p, between)) {
+		const size_t n = strcspn(p, between);
+
+		if (!interface_ok(p, n) || names_n == CONFIG_INTERFACES_MAX)
+			return -EINVAL;
+		memcpy(names[names_n++], p, n);
+		p += n;
+	}
+	if (names_n == 0)
+		return -EINVAL;
+	if (names_n == 1 && !strcmp(names[0], "any"))
+		names_n = 0;
+	for (size_t i = 0; i < names_n; i++)
+		if (!strcmp(names[i], "any"))
+			return -EINVAL;
+	memset(c->interfaces, 0, sizeof(c->interfaces));
+	memcpy(c->interfaces, names, names_n * sizeof(names[0]));
+	c->interfaces_n = names_n;
+	return 0;
+}
+
+static int set_ports(const struct key *k, struct config *c, const char *text)
+{
+	const char *dash = strchr(text, '-');
+	char first[8];
+	uint64_t lo, hi;
+	const size_t n = dash ? (size_t)(dash - text) : strlen(text);
+
+	if (n >= sizeof(first))
+		return -EINVAL;
+	memcpy(first, text, n);
+	first[n] = 0;
+	if (number_parse(first, &lo) || number_parse(dash ? dash + 1 : first, &hi) || lo < k->min ||
+	    hi < lo || hi > k->max)
+		return -EINVAL;
+	c->local_port_min = (uint16_t)lo;
+	c->local_port_max = (uint16_t)hi;
+	return 0;
+}
+
+static int set_endpoint(const struct key *k, void *base, const char *text)
+{
+	struct endpoint ep;
+
+	if (endpoint_parse(text, false, &ep) || addr_is_multicast(&ep.addr) ||
+	    addr_is_broadcast(&ep.addr))
+		return -EINVAL;
+	memcpy(field(k, base), &ep, sizeof(ep));
+	return 0;
+}
+
+int key_set(const struct key *k, void *base, const char *text)
+{
+	switch (k->type) {
+	case KEY_DURATION:
+	case KEY_SIZE:
+	case KEY_NUMBER:
+		return set_number(k, base, text);
+	case KEY_SWITCH:
+		return set_switch(k, base, text);
+	case KEY_WORD:
+		return set_word(k, base, text);
+	case KEY_TEXT:
+		return set_text(k, base, text);
+	case KEY_NAMES:
+		return set_interfaces(base, text);
+	case KEY_PORTS:
+		return set_ports(k, base, text);
+	case KEY_ENDPOINT:
+		return set_endpoint(k, base, text);
+	}
+	return -EINVAL;
+}
+
+static const char *number_format(const struct key *k, uint64_t n, char buf[static VALUE_TEXT])
+{
+	if (k->type == KEY_DURATION)
+		return duration_format(n, buf);
+	if (k->type == KEY_SIZE)
+		return size_format(n, buf);
+	(void)snprintf(buf, VALUE_TEXT, "%llu", (unsigned long long)n);
+	return buf;
+}
+
+static const char *format_number(const struct key *k, const void *base,
+				 char buf[static KEY_TEXT_MAX])
+{
+	const uint64_t n = number_load(k, base);
+
+	if (n == 0 && k->zero)
+		return strcpy(buf, k->zero);
+	return number_format(k, n, buf);
+}
+
+static const char *format_word(const struct key *k, const void *base, char buf[static KEY_TEXT_MAX])
+{
+	int value;
+
+	memcpy(&value, field_const(k, base), sizeof(value));
+	for (const struct key_word *w = k->words; w->name; w++)
+		if (w->value == value)
+			return strcpy(buf, w->name);
+	assert(false && "a word that is not in its list");
+	return buf;
+}
+
+static const char *format_interfaces(const struct config *c, char buf[static KEY_TEXT_MAX])
+{
+	size_t at = 0;
+
+	if (c->interfaces_n == 0)
+		return strcpy(buf, "any");
+	/* Without a blank, behind which a name that starts with # would be a comment. */
+	for (size_t i = 0; i < c->interfaces_n; i++)
+		at += (size_t)snprintf(buf + at, KEY_TEXT_MAX - at, "%s%s", i ? "," : "",
+				       c->interfaces[i]);
+	return buf;
+}
+
+static const char *format_ports(const struct config *c, char buf[static KEY_TEXT_MAX])
+{
+	(void)snprintf(buf, KEY_TEXT_MAX, "%u-%u", c->local_port_min, c->local_port_max);
+	return buf;
+}
+
+static const char *format_endpoint(const struct key *k, const void *base,
+				   char buf[static KEY_TEXT_MAX])
+{
+	struct endpoint ep;
+
+	memcpy(&ep, field_const(k, base), sizeof(ep));
+	return endpoint_format(&ep, buf);
+}
+
+const char *key_format(const struct key *k, const void *base, char buf[static KEY_TEXT_MAX])
+{
+	bool on;
+
+	switch (k->type) {
+	case KEY_DURATION:
+	case KEY_SIZE:
+	case KEY_NUMBER:
+		return format_number(k, base, buf);
+	case KEY_SWITCH:
+		memcpy(&on, field_const(k, base), sizeof(on));
+		return strcpy(buf, on ? "yes" : "no");
+	case KEY_WORD:
+		return format_word(k, base, buf);
+	case KEY_TEXT:
+		(void)snprintf(buf, KEY_TEXT_MAX, "%s", (const char *)field_const(k, base));
+		return buf;
+	case KEY_NAMES:
+		return format_interfaces(base, buf);
+	case KEY_PORTS:
+		return format_ports(base, buf);
+	case KEY_ENDPOINT:
+		return format_endpoint(k, base, buf);
+	}
+	return buf;
+}
+
+static const char *expected_number(const struct key *k, char buf[static KEY_EXPECTED])
+{
+	const char *const what = k->type == KEY_DURATION ? "a time span such as 30s or 1min 30s"
+				 : k->type == KEY_SIZE   ? "a size such as 64KiB or 2GiB"
+							 : "a number";
+	char low[VALUE_TEXT], high[VALUE_TEXT];
+
+	(void)snprintf(buf, KEY_EXPECTED, "%s, %s to %s%s%s", what, number_format(k, k->min, low),
+		       number_format(k, k->max, high), k->zero ? ", or " : "",
+		       k->zero ? k->zero : "");
+	return buf;
+}
+
+static const char *expected_word(const struct key *k, char buf[static KEY_EXPECTED])
+{
+	size_t at = 0;
+
+	for (const struct key_word *w = k->words; w->name; w++)
+		at += (size_t)snprintf(buf + at, KEY_EXPECTED - at, "%s%s",
+				       w == k->words ? ""
+				       : w[1].name   ? ", "
+						     : " or ",
+				       w->name);
+	return buf;
+}
+
+const char *key_expected(const struct key *k, char buf[static KEY_EXPECTED])
+{
+	switch (k->type) {
+	case KEY_DURATION:
+	case KEY_SIZE:
+	case KEY_NUMBER:
+		return expected_number(k, buf);
+	case KEY_SWITCH:
+		return strcpy(buf, "yes or no");
+	case KEY_WORD:
+		return expected_word(k, buf);
+	case KEY_TEXT:
+		(void)snprintf(buf, KEY_EXPECTED, "a text of %llu to %llu octets",
+			       (unsigned long long)k->min, (unsigned long long)k->max);
+		return buf;
+	case KEY_NAMES:
+		(void)snprintf(buf, KEY_EXPECTED, "any, or up to %d names of interfaces",
+			       CONFIG_INTERFACES_MAX);
+		return buf;
+	case KEY_PORTS:
+		return strcpy(buf, "a range of ports such as 61000-65535");
+	case KEY_ENDPOINT:
+		return strcpy(
+			buf,
+			"ADDR:PORT, [ADDR]:PORT or *:PORT, the address no multicast and no name");
+	}
+	return buf;
+}
+
+/* May `k` stand in that section? */
+static bool key_in(const struct key *k, enum section section)
+{
+	return k->section == section || (section == SECTION_LISTENER && k->section == SECTION_TCP);
+}
+
+const struct key *key_find(enum section section, const char *name)
+{
+	for (size_t i = 0; i < KEYS_N; i++)
+		if (key_in(&keys[i], section) && !strcmp(keys[i].name, name))
+			return &keys[i];
+	return NULL;
+}
+
+/* How many letters to add, drop or change, whatever their case (Levenshtein, one row at a time). */
+static unsigned distance(const char *a, const char *b)
+{
+	enum { MOST = 64 };
+	const size_t n = strlen(b);
+	unsigned row[MOST];
+
+	if (n >= MOST || strlen(a) >= MOST)
+		return MOST;
+	for (unsigned j = 0; j <= n; j++)
+		row[j] = j;
+	for (unsigned i = 1; a[i - 1]; i++) {
+		unsigned diagonal = row[0];
+
+		row[0] = i;
+		for (size_t j = 1; j <= n; j++) {
+			const bool same = tolower((unsigned char)a[i - 1]) ==
+					  tolower((unsigned char)b[j - 1]);
+			const unsigned change = diagonal + !same;
+			const unsigned step = 1 + (row[j] < row[j - 1] ? row[j] : row[j - 1]);
+
+			diagonal = row[j];
+			row[j] = change < step ? change : step;
+		}
+	}
+	return row[n];
+}
+
+const char *key_nearest(enum section section, const char *name)
+{
+	/* More than every third letter wrong is no likeness. */
+	unsigned best = (unsigned)(strlen(name) / 3) + 2;
+	const char *nearest = NULL;
+
+	for (size_t i = 0; i < KEYS_N; i++) {
+		const unsigned d = key_in(&keys[i], section) ? distance(name, keys[i].name) : best;
+
+		if (d < best) {
+			best = d;
+			nearest = keys[i].name;
+		}
+	}
+	return nearest;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rows, in memory and in SQLite: which column holds which field, and the words for the enums.
+ * A field that has no value yet is NULL in the database and 0 (or INT32_MIN) in memory.
+ */
+#pragma once
+#include <sqlite3.h>
+
+#include "record/record.h"
+
+struct row {
+	bool is_transition;
+	union {
+		struct record_connection connection;
+		struct record_transition transition;
+	};
+};
+
+#define CONNECTION_COLUMNS                                                                       \
+	"id, run, local_address, local_port, remote_address, remote_port, scope, direction, "    \
+	"service, interface, start_us, opened_us, end_us, end_reason, closed_by, last_state, "   \
+	"bytes_in, bytes_out, segments_in, segments_out, retransmitted_segments, "               \
+	"retransmitted_bytes, rtt_us, rttvar_us, rttmin_us, snd_mss_bytes, rcv_mss_bytes, pid, " \
+	"exit_status, exit_signal, run_us"
+#define CONNECTION_MARKS "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?"
+#define TRANSITION_COLUMNS \
+	"connection, n, at_us, from_state, to_state, cause, detail, rule, seq, ack"
+#define TRANSITION_MARKS "?,?,?,?,?,?,?,?,?,?"
+
+/* Binds every column in the order above. The text of `row` must live until the statement is reset. */
+void row_bind_connection(sqlite3_stmt *s, const struct record_connection *row, int64_t run);
+void row_bind_transition(sqlite3_stmt *s, const struct record_transition *row, int64_t n);
+/* The columns of a result, in the order above. A word that this version does not know reads as the
+ * first of its enum: a database that a newer tcpfsmd wrote, with the same schema.
+ */
+void row_read_connection(sqlite3_stmt *s, struct record_connection *ret_row);
+void row_read_transition(sqlite3_stmt *s, struct record_transition *ret_row);
