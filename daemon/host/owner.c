@@ -10,6 +10,11 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+enum {
+	CGROUP_NAME = 64,
+	CGROUP_DEPTH_MAX = 8, /* systemd's trees are about five deep */
+};
+
 /* Does a process (its directory in /proc) hold a descriptor whose link reads `want`? */
 static bool process_holds(int proc, const char *pid, const char *want)
 {
@@ -76,16 +81,54 @@ static bool find_process(uint32_t inode, char buf[static OWNER_TEXT])
 	return found;
 }
 
-const char *owner_of_socket(uint32_t inode, uint32_t uid, char buf[static OWNER_TEXT])
+/* Looks for the directory whose inode number is the control group's id, and takes its name. */
+static bool cgroup_name(int parent, const char *dir, uint64_t id, unsigned depth,
+			char name[static CGROUP_NAME])
 {
-	char room[1024];
+	const int fd = openat(parent, dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+	bool found = false;
+
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return false;
+	}
+	while (!found && (e = readdir(d))) {
+		if (e->d_type != DT_DIR || e->d_name[0] == '.')
+			continue;
+		if (e->d_ino == id) {
+			(void)snprintf(name, CGROUP_NAME, "%.63s", e->d_name);
+			found = true;
+		} else if (depth < CGROUP_DEPTH_MAX) {
+			found = cgroup_name(dirfd(d), e->d_name, id, depth + 1, name);
+		}
+	}
+	closedir(d);
+	return found;
+}
+
+static bool find_cgroup(uint64_t id, char name[static CGROUP_NAME])
+{
+	return id && (cgroup_name(AT_FDCWD, "/sys/fs/cgroup", id, 0, name) ||
+		      cgroup_name(AT_FDCWD, "/sys/fs/cgroup/unified", id, 0, name));
+}
+
+const char *owner_of_socket(uint32_t inode, uint32_t uid, uint64_t cgroup,
+			    char buf[static OWNER_TEXT])
+{
+	char room[1024], group[CGROUP_NAME];
 	struct passwd pw, *found = NULL;
+	size_t n = 0;
 
 	if (inode && find_process(inode, buf))
 		return buf;
+	if (find_cgroup(cgroup, group))
+		n = (size_t)snprintf(buf, OWNER_TEXT, "%s, ", group);
 	if (getpwuid_r(uid, &pw, room, sizeof(room), &found) == 0 && found)
-		(void)snprintf(buf, OWNER_TEXT, "uid %u (%.40s)", uid, pw.pw_name);
+		(void)snprintf(buf + n, OWNER_TEXT - n, "uid %u (%.40s)", uid, pw.pw_name);
 	else
-		(void)snprintf(buf, OWNER_TEXT, "uid %u", uid);
+		(void)snprintf(buf + n, OWNER_TEXT - n, "uid %u", uid);
 	return buf;
 }

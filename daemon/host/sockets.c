@@ -40,6 +40,7 @@ struct found {
 	bool listens;
 	struct endpoint local, remote;
 	uint32_t inode, uid;
+	uint64_t cgroup; /* 0: unknown */
 };
 
 struct query {
@@ -81,7 +82,7 @@ static bool overlaps(const struct ipaddr *ours, uint8_t family, const struct ipa
 static void look_at(const struct query *q, struct nlmsghdr *h, struct found *found)
 {
 	const struct inet_diag_msg *m = nlmsg_data(h);
-	struct nlattr *only6;
+	struct nlattr *only6, *cgroup;
 	struct ipaddr local;
 
 	if (nlmsg_datalen(h) < (int)sizeof(*m))
@@ -93,6 +94,7 @@ static void look_at(const struct query *q, struct nlmsghdr *h, struct found *fou
 	local = diag_addr(m->idiag_family, m->id.idiag_src);
 	if (!overlaps(q->addr, m->idiag_family, &local, only6 && nla_get_u8(only6)))
 		return;
+	cgroup = nlmsg_find_attr(h, sizeof(*m), INET_DIAG_CGROUP_ID);
 	*found = (struct found){
 		.any = true,
 		.listens = m->idiag_state == KERNEL_LISTEN,
@@ -100,6 +102,7 @@ static void look_at(const struct query *q, struct nlmsghdr *h, struct found *fou
 		.remote = { diag_addr(m->idiag_family, m->id.idiag_dst), ntohs(m->id.idiag_dport) },
 		.inode = m->idiag_inode,
 		.uid = m->idiag_uid,
+		.cgroup = cgroup && nla_len(cgroup) >= 8 ? nla_get_u64(cgroup) : 0,
 	};
 }
 
@@ -224,7 +227,7 @@ int sockets_check_free(const struct ipaddr *addr, uint16_t port_min, uint16_t po
 			      strerror(-rc));
 	if (!f.any)
 		return 0;
-	(void)owner_of_socket(f.inode, f.uid, owner);
+	(void)owner_of_socket(f.inode, f.uid, f.cgroup, owner);
 	(void)endpoint_format(&f.local, local);
 	if (f.listens)
 		return errmsg(ret_err, -EADDRINUSE, "%s is served by the kernel for %s", local,

@@ -9,7 +9,7 @@
 
 /* 0: no kernel socket listens on, or is connected from, an address that overlaps addr (addr_any
  * overlaps all) with a local port in min..max. -EADDRINUSE: one does; ret_err names it: "10.0.0.2:80
- * is served by the kernel for nginx (pid 123)", or by its uid when we may not see the process.
+ * is served by the kernel for nginx (pid 123)", or by its service and uid when we may not see it.
  */
 int sockets_check_free(const struct ipaddr *addr, uint16_t port_min, uint16_t port_max,
 		       struct errmsg *ret_err);

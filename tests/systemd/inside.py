@@ -106,6 +106,14 @@ def test_group_may_use_the_socket():
     assert out.splitlines()[-1] == '5', out
 
 
+def test_the_kernels_port_is_refused_by_the_name_of_its_service():
+    sh('systemd-run --quiet --unit=kernelweb python3 -m http.server 8080')
+    until(lambda: '8080' in sh('ss -Htln'), what='the kernel listens')
+    out = sh('tcpfsmctl listen 10.9.0.2:8080 --service echo; echo exit $?', check=False)
+    assert 'kernelweb.service' in out and '0.0.0.0:8080' in out and 'exit 1' in out, out
+    sh('systemctl stop kernelweb')
+
+
 def test_reload():
     pid = main_pid()
     s = connect(7)
