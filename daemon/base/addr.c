@@ -21,28 +21,6 @@ struct ipaddr addr_v4(uint8_t a, uint8_t b, uint8_t c, uint8_t d)
 	return addr_from_v4((const uint8_t[4]){ a, b, c, d });
 }
 
-bool addr_is_v4(const struct ipaddr *a)
-{
-	return !memcmp(a->b, addr_any4.b, 12);
-}
-
-bool addr_is_any(const struct ipaddr *a)
-{
-	return addr_eq(a, &addr_any) || addr_eq(a, &addr_any4);
-}
-
-bool addr_is_multicast(const struct ipaddr *a)
-{
-	return addr_is_v4(a) ? (a->b[12] & 0xf0) == 0xe0 : a->b[0] == 0xff;
-}
-
-bool addr_is_broadcast(const struct ipaddr *a)
-{
-	static const uint8_t ones[4] = { 0xff, 0xff, 0xff, 0xff };
-
-	return addr_is_v4(a) && !memcmp(a->b + 12, ones, 4);
-}
-
 bool addr_is_loopback(const struct ipaddr *a)
 {
 	static const struct ipaddr one = { { [15] = 1 } };

@@ -40,6 +40,37 @@ static inline bool addr_eq(const struct ipaddr *a, const struct ipaddr *b)
 	return !memcmp(a->b, b->b, sizeof(a->b));
 }
 
+/* What kind of address it is: inline, because the TCP core may not call outside itself. */
+
+/* ::ffff:0:0/96 */
+static inline bool addr_is_v4(const struct ipaddr *a)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	return !memcmp(a->b, mapped, sizeof(mapped));
+}
+
+/* :: or ::ffff:0.0.0.0 */
+static inline bool addr_is_any(const struct ipaddr *a)
+{
+	static const uint8_t zero[16] = { 0 };
+
+	return addr_is_v4(a) ? !memcmp(a->b + 12, zero, 4) : !memcmp(a->b, zero, 16);
+}
+
+static inline bool addr_is_multicast(const struct ipaddr *a)
+{
+	return addr_is_v4(a) ? (a->b[12] & 0xf0) == 0xe0 : a->b[0] == 0xff;
+}
+
+/* 255.255.255.255; directed broadcasts need a netmask */
+static inline bool addr_is_broadcast(const struct ipaddr *a)
+{
+	static const uint8_t ones[4] = { 0xff, 0xff, 0xff, 0xff };
+
+	return addr_is_v4(a) && !memcmp(a->b + 12, ones, 4);
+}
+
 static inline bool endpoint_eq(const struct endpoint *a, const struct endpoint *b)
 {
 	return a->port == b->port && addr_eq(&a->addr, &b->addr);
@@ -53,10 +84,6 @@ static inline bool flow_eq(const struct flow *a, const struct flow *b)
 
 struct ipaddr addr_v4(uint8_t a, uint8_t b, uint8_t c, uint8_t d);
 struct ipaddr addr_from_v4(const uint8_t octets[4]);
-bool addr_is_v4(const struct ipaddr *a); /* ::ffff:0:0/96 */
-bool addr_is_any(const struct ipaddr *a); /* :: or ::ffff:0.0.0.0 */
-bool addr_is_multicast(const struct ipaddr *a);
-bool addr_is_broadcast(const struct ipaddr *a); /* 255.255.255.255; directed broadcasts need a netmask */
 bool addr_is_loopback(const struct ipaddr *a);
 bool addr_is_link_local6(const struct ipaddr *a); /* fe80::/10 */
 

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* listen, unlisten, connect. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "control/call.h"
+#include "control/internal.h"
+
+enum { BACKLOG_DEFAULT = 1024, PROCESSES_DEFAULT = 100 };
+
+/* A parameter that proto has checked to be an endpoint: what it takes and we do not is told here. */
+static int endpoint_param(struct call *c, const char *name, bool zero_ok,
+			  struct endpoint *ret_endpoint)
+{
+	const char *text = proto_param_text(c->params, name, "");
+
+	if (endpoint_parse(text, zero_ok, ret_endpoint) == 0)
+		return 0;
+	call_fail(c, PROTO_INVALID_PARAMS, "%s: %s: expected ADDR:PORT or [ADDR]:PORT", name, text);
+	return -EINVAL;
+}
+
+/* [Tcp] with the keys of `tcp` over it. */
+static int tcp_param(struct call *c, struct tcp_params *ret_params)
+{
+	struct tcp_params params = c->control->cfg.config->tcp;
+	json_t *options = json_object_get(c->params, "tcp");
+	const char *key;
+	json_t *value;
+	struct errmsg err;
+
+	json_object_foreach(options, key, value)
+	{
+		if (config_set_tcp(&params, key, json_string_value(value), &err) < 0) {
+			call_fail(c, PROTO_INVALID_PARAMS, "tcp: %s", err.text);
+			return -EINVAL;
+		}
+	}
+	*ret_params = params;
+	return 0;
+}
+
+static int number_param(struct call *c, const char *name, uint32_t min, uint32_t absent,
+			uint32_t *ret_number)
+{
+	const uint64_t v = proto_param_number(c->params, name, absent);
+
+	if (v < min || v > UINT32_MAX) {
+		call_fail(c, PROTO_INVALID_PARAMS, "%s: %" PRIu32 " to %" PRIu32 ", not %" PRIu64,
+			  name, min, UINT32_MAX, v);
+		return -EINVAL;
+	}
+	*ret_number = (uint32_t)v;
+	return 0;
+}
+
+static int text_param(struct call *c, const char *name, const char *absent, char *buf, size_t size)
+{
+	const char *text = proto_param_text(c->params, name, absent);
+
+	if (strlen(text) >= size) {
+		call_fail(c, PROTO_INVALID_PARAMS, "%s: at most %zu octets", name, size - 1);
+		return -EINVAL;
+	}
+	for (const char *p = text; *p; p++) {
+		if ((unsigned char)*p < ' ' || *p == 0x7f) {
+			call_fail(c, PROTO_INVALID_PARAMS, "%s: control characters are not allowed",
+				  name);
+			return -EINVAL;
+		}
+	}
+	memcpy(buf, text, strlen(text) + 1);
+	return 0;
+}
+
+/* ---- listen ---- */
+
+static int listen_params(struct call *c, struct config_listener *spec)
+{
+	char address[ENDPOINT_TEXT];
+
+	if (endpoint_param(c, "address", false, &spec->address) < 0 ||
+	    text_param(c, "service", "", spec->service, sizeof(spec->service)) < 0 ||
+	    text_param(c, "name", endpoint_format(&spec->address, address), spec->name,
+		       sizeof(spec->name)) < 0 ||
+	    number_param(c, "max_processes", 1, PROCESSES_DEFAULT, &spec->max_processes) < 0 ||
+	    number_param(c, "max_connections", 0, 0, &spec->max_connections) < 0 ||
+	    number_param(c, "backlog", 1, BACKLOG_DEFAULT, &spec->backlog) < 0 ||
+	    tcp_param(c, &spec->tcp) < 0)
+		return -EINVAL;
+	return 0;
+}
+
+static void answer_listener(struct call *c)
+{
+	char address[ENDPOINT_TEXT];
+
+	call_result(c, json_pack("{s:s, s:s}", "address", endpoint_format(&c->endpoint, address),
+				 "name", c->name));
+}
+
+static void on_listening(void *arg, int rc, const struct errmsg *err)
+{
+	struct call *c = arg;
+	char address[ENDPOINT_TEXT];
+
+	if (rc == 0) {
+		log_info("listener %s: serving %s", c->name,
+			 endpoint_format(&c->endpoint, address));
+		answer_listener(c);
+	} else {
+		call_fail_rc(c, rc, err);
+	}
+	call_unref(c);
+}
+
+void call_listen(struct call *c)
+{
+	struct config_listener spec = { 0 };
+	struct errmsg err;
+	int rc;
+
+	if (listen_params(c, &spec) < 0)
+		return;
+	c->endpoint = spec.address;
+	memcpy(c->name, spec.name, sizeof(c->name));
+	call_ref(c);
+	rc = served_open(c->control->cfg.listeners, &spec, false, on_listening, c, &err);
+	if (rc < 0)
+		on_listening(c, rc, &err);
+}
+
+/* ---- unlisten ---- */
+
+static void on_unlistened(void *arg, int rc, const struct errmsg *err)
+{
+	struct call *c = arg;
+	char address[ENDPOINT_TEXT];
+
+	if (rc == 0) {
+		log_info("listener %s: %s is served no more", c->name,
+			 endpoint_format(&c->endpoint, address));
+		answer_listener(c);
+	} else {
+		call_fail_rc(c, rc, err);
+	}
+	call_unref(c);
+}
+
+void call_unlisten(struct call *c)
+{
+	struct served *ls = c->control->cfg.listeners;
+	const struct listener *l;
+	struct errmsg err;
+	int rc;
+
+	if (endpoint_param(c, "address", false, &c->endpoint) < 0)
+		return;
+	l = served_find(ls, &c->endpoint);
+	if (l)
+		memcpy(c->name, l->spec.name, sizeof(c->name));
+	call_ref(c);
+	rc = served_close(ls, &c->endpoint, on_unlistened, c, &err);
+	if (rc < 0)
+		on_unlistened(c, rc, &err);
+}
+
+/* ---- connect ---- */
+
+static void on_connected(struct call *c)
+{
+	char local[ENDPOINT_TEXT], remote[ENDPOINT_TEXT];
+	const struct flow *flow = &c->req.connect.ret_flow;
+
+	if (c->req.rc < 0) {
+		call_fail_rc(c, c->req.rc, &c->req.err);
+		return;
+	}
+	c->answer_fd = c->stream_fd;
+	c->stream_fd = -1;
+	call_result(c, json_pack("{s:o, s:s, s:s}", "id", proto_number(c->req.connect.ret_serial),
+				 "local", endpoint_format(&flow->local, local), "remote",
+				 endpoint_format(&flow->remote, remote)));
+}
+
+/* A segment from a port without a rule would have its answer reset by the kernel. */
+static int source_param(struct call *c, struct endpoint *ret_source)
+{
+	const struct config *config = c->control->cfg.config;
+	struct endpoint source = { .addr = addr_any };
+
+	if (proto_param_text(c->params, "source", NULL) &&
+	    endpoint_param(c, "source", true, &source) < 0)
+		return -EINVAL;
+	if (source.port && !served_covers(c->control->cfg.listeners, &source)) {
+		call_fail(c, PROTO_REFUSED,
+			  "source: port %u is none of LocalPorts (%u-%u), and no listener has it",
+			  source.port, config->local_port_min, config->local_port_max);
+		return -EINVAL;
+	}
+	*ret_source = source;
+	return 0;
+}
+
+static int scope_param(struct call *c, const struct endpoint *remote, uint32_t *ret_scope)
+{
+	const char *name = proto_param_text(c->params, "scope", NULL);
+
+	*ret_scope = 0;
+	if (!addr_is_link_local6(&remote->addr)) {
+		if (!name)
+			return 0;
+		call_fail(c, PROTO_INVALID_PARAMS, "scope: only for a link-local address");
+		return -EINVAL;
+	}
+	if (!name) {
+		call_fail(c, PROTO_INVALID_PARAMS,
+			  "scope: missing; a link-local address needs its interface");
+		return -EINVAL;
+	}
+	*ret_scope = if_nametoindex(name);
+	if (*ret_scope)
+		return 0;
+	call_fail(c, PROTO_INVALID_PARAMS, "scope: there is no interface %s", name);
+	return -EINVAL;
+}
+
+/* Our end, nonblocking, is the worker's; the other is the client's, who may want it to block. */
+static int stream_open(struct call *c, int *ret_fd)
+{
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 ||
+	    fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0) {
+		call_fail(c, PROTO_INTERNAL_ERROR, "connect: socketpair: %s", strerror(errno));
+		return -EMFILE;
+	}
+	*ret_fd = ends[0];
+	c->stream_fd = ends[1];
+	return 0;
+}
+
+/* The worker answers when SynTimeout is over; a little later at the latest we do. */
+static uint64_t connect_limit_us(const struct tcp_params *params)
+{
+	return params->syn_timeout_us ? params->syn_timeout_us + CALL_LIMIT_US / 2 : 0;
+}
+
+void call_connect(struct call *c)
+{
+	const bool stream = proto_param_true(c->params, "stream");
+
+	if (stream && (c->in_batch || (!c->id && !c->text))) {
+		call_fail(c, PROTO_INVALID_PARAMS,
+			  "stream: only in a request of its own, for its answer carries a "
+			  "descriptor");
+		return;
+	}
+	if (endpoint_param(c, "address", false, &c->req.connect.remote) < 0 ||
+	    source_param(c, &c->req.connect.local) < 0 ||
+	    scope_param(c, &c->req.connect.remote, &c->req.connect.scope) < 0 ||
+	    tcp_param(c, &c->req.connect.params) < 0)
+		return;
+	c->req.connect.fd = -1;
+	if (stream && stream_open(c, &c->req.connect.fd) < 0)
+		return;
+	call_ask(c, WORKER_CONNECT, on_connected, connect_limit_us(&c->req.connect.params));
+}

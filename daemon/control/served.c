@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/served.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "host/sockets.h"
+#include "worker/worker.h"
+
+struct served {
+	struct served_config cfg;
+	struct worker *worker; /* borrowed */
+	struct listener *list; /* room for 2 * SERVED_MAX: those that drain count too */
+	size_t n;
+	uint64_t last_id;
+	struct shield_rule *applied; /* the rules that stand */
+	size_t applied_n;
+	uint64_t generation;
+	struct event *tick; /* runs while something drains */
+	bool asking; /* a WORKER_LISTENERS is under way */
+	bool unclean; /* rules of listeners that are gone still stand */
+	bool told; /* that they could not be removed */
+};
+
+/* A request to the worker, and who waits for it. */
+struct listen_op {
+	struct worker_request req;
+	struct served *ls;
+	uint64_t id;
+	served_done_fn *done; /* NULL: nobody waits */
+	void *arg;
+};
+
+enum { SERVED_ROOM = 2 * SERVED_MAX };
+
+static struct listener *find_id(const struct served *ls, uint64_t id)
+{
+	for (size_t i = 0; i < ls->n; i++)
+		if (ls->list[i].id == id)
+			return &ls->list[i];
+	return NULL;
+}
+
+static struct listener *find_address(const struct served *ls, const struct endpoint *address)
+{
+	for (size_t i = 0; i < ls->n; i++)
+		if (ls->list[i].state != LISTENER_DRAINING &&
+		    endpoint_eq(&ls->list[i].spec.address, address))
+			return &ls->list[i];
+	return NULL;
+}
+
+static void forget(struct served *ls, struct listener *l)
+{
+	const size_t i = (size_t)(l - ls->list);
+
+	memmove(l, l + 1, (ls->n - i - 1) * sizeof(*l));
+	ls->n--;
+}
+
+static void rule_add(struct shield_rule *rules, size_t *n, const struct endpoint *address)
+{
+	for (size_t i = 0; i < *n; i++)
+		if (addr_eq(&rules[i].addr, &address->addr) && rules[i].port_min <= address->port &&
+		    address->port <= rules[i].port_max)
+			return;
+	rules[(*n)++] = (struct shield_rule){ address->addr, address->port, address->port };
+}
+
+int served_shield(struct served *ls, const struct config_listener *more, size_t more_n,
+		  struct errmsg *ret_err)
+{
+	struct shield_rule *rules;
+	size_t n = 0;
+	int rc;
+
+	if (!ls->cfg.shield)
+		return 0;
+	rules = calloc(1 + ls->n + more_n, sizeof(*rules));
+	if (!rules)
+		return errmsg(ret_err, -ENOMEM, "no memory");
+	rules[n++] = ls->cfg.local_ports;
+	for (size_t i = 0; i < ls->n; i++)
+		rule_add(rules, &n, &ls->list[i].spec.address);
+	for (size_t i = 0; i < more_n; i++)
+		rule_add(rules, &n, &more[i].address);
+	rc = shield_apply(ls->cfg.shield, rules, n, ret_err);
+	if (rc < 0) {
+		free(rules);
+		return rc;
+	}
+	free(ls->applied);
+	ls->applied = rules;
+	ls->applied_n = n;
+	ls->generation++;
+	return 0;
+}
+
+/* At a start, one call has made the rules of all listeners. */
+static bool rule_stands(const struct served *ls, const struct endpoint *address)
+{
+	for (size_t i = 0; i < ls->applied_n; i++)
+		if (addr_eq(&ls->applied[i].addr, &address->addr) &&
+		    ls->applied[i].port_min <= address->port &&
+		    address->port <= ls->applied[i].port_max)
+			return true;
+	return false;
+}
+
+/* Brings the rules down to what is left. A rule that stays too long harms nobody: tried again. */
+static void reshield(struct served *ls)
+{
+	struct errmsg err;
+
+	ls->unclean = served_shield(ls, NULL, 0, &err) < 0;
+	if (ls->unclean && !ls->told)
+		log_warning("firewall rules of closed listeners stay, tried again every second: %s",
+			    err.text);
+	ls->told = ls->unclean;
+}
+
+static bool draining(const struct served *ls)
+{
+	for (size_t i = 0; i < ls->n; i++)
+		if (ls->list[i].state == LISTENER_DRAINING)
+			return true;
+	return false;
+}
+
+static void tick_arm(struct served *ls)
+{
+	const uint64_t us = ls->cfg.poll_us ? ls->cfg.poll_us : 1000000;
+	const struct timeval tv = { .tv_sec = (time_t)(us / 1000000),
+				    .tv_usec = (suseconds_t)(us % 1000000) };
+
+	if (ls->worker && (ls->unclean || draining(ls)))
+		(void)event_add(ls->tick, &tv);
+}
+
+static struct listen_op *op_new(struct served *ls, enum worker_ask ask, uint64_t id,
+				served_done_fn *done, void *arg)
+{
+	struct listen_op *op = calloc(1, sizeof(*op));
+
+	if (!op)
+		return NULL;
+	op->req.ask = ask;
+	op->req.arg = op;
+	op->ls = ls;
+	op->id = id;
+	op->done = done;
+	op->arg = arg;
+	return op;
+}
+
+static int op_send(struct listen_op *op, void (*done)(struct worker_request *),
+		   struct errmsg *ret_err)
+{
+	int rc;
+
+	op->req.done = done;
+	rc = op->ls->worker ? worker_ask(op->ls->worker, &op->req) : -ESHUTDOWN;
+	if (rc == 0)
+		return 0;
+	free(op);
+	return rc == -EAGAIN
+		       ? errmsg(ret_err, rc, "too many requests wait for the worker: try again")
+		       : errmsg(ret_err, rc, "the worker takes no requests: %s", strerror(-rc));
+}
+
+static void op_finish(struct listen_op *op)
+{
+	if (op->done)
+		op->done(op->arg, op->req.rc, &op->req.err);
+	free(op);
+}
+
+/* Draining listeners that the worker does not know any more are gone, and their rules can go. */
+static void on_listeners(struct worker_request *req)
+{
+	struct listen_op *op = req->arg;
+	struct served *ls = op->ls;
+
+	ls->asking = false;
+	for (size_t i = ls->n; req->rc == 0 && i > 0; i--) {
+		struct listener *l = &ls->list[i - 1];
+		bool known = false;
+
+		/* An id above op->id was given out after the question. */
+		if (l->state != LISTENER_DRAINING || l->id > op->id)
+			continue;
+		for (size_t k = 0; k < req->listeners.ret_n && !known; k++)
+			known = req->listeners.ret_list[k].id == l->id;
+		if (!known) {
+			forget(ls, l);
+			ls->unclean = true;
+		}
+	}
+	free(req->listeners.ret_list);
+	free(op);
+	if (ls->unclean)
+		reshield(ls);
+	tick_arm(ls);
+}
+
+static void drain_ask(struct served *ls)
+{
+	struct listen_op *op;
+
+	if (ls->asking || !draining(ls))
+		return;
+	op = op_new(ls, WORKER_LISTENERS, ls->last_id, NULL, NULL);
+	ls->asking = op && op_send(op, on_listeners, NULL) == 0;
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct served *ls = arg;
+
+	(void)fd;
+	(void)what;
+	if (ls->unclean)
+		reshield(ls);
+	drain_ask(ls);
+	tick_arm(ls);
+}
+
+int served_new(const struct served_config *cfg, struct served **ret_served, struct errmsg *ret_err)
+{
+	struct served *ls = calloc(1, sizeof(*ls));
+
+	if (!ls)
+		return errmsg(ret_err, -ENOMEM, "no memory");
+	ls->cfg = *cfg;
+	ls->list = calloc(SERVED_ROOM, sizeof(*ls->list));
+	ls->tick = evtimer_new(cfg->base, on_tick, ls);
+	if (!ls->list || !ls->tick) {
+		served_free(ls);
+		return errmsg(ret_err, -ENOMEM, "no memory");
+	}
+	*ret_served = ls;
+	return 0;
+}
+
+void served_free(struct served *ls)
+{
+	if (!ls)
+		return;
+	if (ls->tick)
+		event_free(ls->tick);
+	free(ls->applied);
+	free(ls->list);
+	free(ls);
+}
+
+void served_set_worker(struct served *ls, struct worker *w)
+{
+	ls->worker = w;
+}
+
+int served_check(const struct served *ls, const struct config_listener *spec,
+		 struct errmsg *ret_err)
+{
+	char address[ENDPOINT_TEXT];
+	int rc;
+
+	if (!ls->cfg.shield && addr_is_any(&spec->address.addr))
+		return errmsg(
+			ret_err, -EINVAL,
+			"%s: with Shield=none a listener needs an address of its own, one that no "
+			"kernel owns",
+			endpoint_format(&spec->address, address));
+	if (addr_is_multicast(&spec->address.addr) || addr_is_broadcast(&spec->address.addr))
+		return errmsg(ret_err, -EINVAL, "%s: TCP needs a unicast address",
+			      endpoint_format(&spec->address, address));
+	rc = worker_check_service(spec->service, ret_err);
+	if (rc == 0)
+		rc = sockets_check_free(&spec->address.addr, spec->address.port, spec->address.port,
+					ret_err);
+	return rc;
+}
+
+static void on_opened(struct worker_request *req)
+{
+	struct listen_op *op = req->arg;
+	struct served *ls = op->ls;
+	struct listener *l = find_id(ls, op->id);
+
+	if (l && req->rc < 0) {
+		forget(ls, l);
+		reshield(ls);
+		tick_arm(ls);
+	} else if (l && l->state == LISTENER_OPENING) {
+		l->state = LISTENER_SERVING;
+	}
+	op_finish(op);
+}
+
+static void request_fill(struct worker_request *req, const struct listener *l)
+{
+	const struct config_listener *spec = &l->spec;
+
+	req->listen.id = l->id;
+	req->listen.local = spec->address;
+	req->listen.params = spec->tcp;
+	req->listen.backlog = spec->backlog;
+	req->listen.max_connections = spec->max_connections;
+	req->listen.max_processes = spec->max_processes;
+	(void)snprintf(req->listen.name, sizeof(req->listen.name), "%s", spec->name);
+	(void)snprintf(req->listen.service, sizeof(req->listen.service), "%s", spec->service);
+}
+
+static int check_room(const struct served *ls, const struct endpoint *address,
+		      struct errmsg *ret_err)
+{
+	const struct listener *other = find_address(ls, address);
+	char text[ENDPOINT_TEXT];
+
+	if (other)
+		return errmsg(ret_err, -EADDRINUSE, "%s is served already, by listener %s (%s)",
+			      endpoint_format(address, text), other->spec.name,
+			      other->spec.service);
+	if (served_count(ls) >= SERVED_MAX)
+		return errmsg(ret_err, -ENOBUFS, "%s: there are %d listeners already",
+			      endpoint_format(address, text), SERVED_MAX);
+	if (ls->n >= SERVED_ROOM)
+		return errmsg(ret_err, -EAGAIN,
+			      "%s: too many closed listeners still have connections",
+			      endpoint_format(address, text));
+	return 0;
+}
+
+int served_open(struct served *ls, const struct config_listener *spec, bool configured,
+		served_done_fn *done, void *arg, struct errmsg *ret_err)
+{
+	struct listen_op *op;
+	struct listener *l;
+	int rc;
+
+	rc = check_room(ls, &spec->address, ret_err);
+	if (rc == 0)
+		rc = served_check(ls, spec, ret_err);
+	if (rc == 0 && !rule_stands(ls, &spec->address))
+		rc = served_shield(ls, spec, 1, ret_err);
+	if (rc < 0)
+		return rc;
+	l = &ls->list[ls->n++];
+	*l = (struct listener){ .id = ++ls->last_id, .configured = configured, .spec = *spec };
+	op = op_new(ls, WORKER_LISTEN, l->id, done, arg);
+	if (op) {
+		request_fill(&op->req, l);
+		rc = op_send(op, on_opened, ret_err);
+	} else {
+		rc = errmsg(ret_err, -ENOMEM, "no memory");
+	}
+	if (rc < 0) {
+		forget(ls, l);
+		reshield(ls);
+	}
+	return rc;
+}
+
+static void on_closed(struct worker_request *req)
+{
+	struct listen_op *op = req->arg;
+	struct served *ls = op->ls;
+
+	drain_ask(ls);
+	tick_arm(ls);
+	op_finish(op);
+}
+
+static int not_found(const struct endpoint *address, struct errmsg *ret_err)
+{
+	char text[ENDPOINT_TEXT];
+
+	return errmsg(ret_err, -ENOENT, "%s: no listener has this address",
+		      endpoint_format(address, text));
+}
+
+int served_close(struct served *ls, const struct endpoint *address, served_done_fn *done, void *arg,
+		 struct errmsg *ret_err)
+{
+	struct listener *l = find_address(ls, address);
+	struct listen_op *op;
+	int rc;
+
+	if (!l)
+		return not_found(address, ret_err);
+	op = op_new(ls, WORKER_UNLISTEN, l->id, done, arg);
+	if (!op)
+		return errmsg(ret_err, -ENOMEM, "no memory");
+	op->req.unlisten.id = l->id;
+	rc = op_send(op, on_closed, ret_err);
+	if (rc == 0)
+		l->state = LISTENER_DRAINING;
+	return rc;
+}
+
+static void on_params(struct worker_request *req)
+{
+	op_finish(req->arg);
+}
+
+int served_set_params(struct served *ls, const struct endpoint *address,
+		      const struct tcp_params *params, served_done_fn *done, void *arg,
+		      struct errmsg *ret_err)
+{
+	struct listener *l = find_address(ls, address);
+	struct listen_op *op;
+	int rc;
+
+	if (!l)
+		return not_found(address, ret_err);
+	op = op_new(ls, WORKER_SET_PARAMS, l->id, done, arg);
+	if (!op)
+		return errmsg(ret_err, -ENOMEM, "no memory");
+	op->req.set_params.id = l->id;
+	op->req.set_params.params = *params;
+	rc = op_send(op, on_params, ret_err);
+	if (rc == 0)
+		l->spec.tcp = *params;
+	return rc;
+}
+
+const struct listener *served_find(const struct served *ls, const struct endpoint *address)
+{
+	return find_address(ls, address);
+}
+
+const struct listener *served_nth(const struct served *ls, size_t i)
+{
+	return i < ls->n ? &ls->list[i] : NULL;
+}
+
+size_t served_count(const struct served *ls)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < ls->n; i++)
+		n += ls->list[i].state != LISTENER_DRAINING;
+	return n;
+}
+
+bool served_covers(const struct served *ls, const struct endpoint *local)
+{
+	const struct shield_rule *r = &ls->cfg.local_ports;
+
+	if (r->port_min <= local->port && local->port <= r->port_max)
+		return true;
+	for (size_t i = 0; i < ls->n; i++)
+		if (ls->list[i].spec.address.port == local->port &&
+		    addr_matches(&ls->list[i].spec.address.addr, &local->addr))
+			return true;
+	return false;
+}
+
+uint64_t served_generation(const struct served *ls)
+{
+	return ls->generation;
+}

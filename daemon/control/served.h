@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What this daemon serves: every listener, with the firewall rule that keeps the kernel's TCP away
+ * from it. The rule comes first and goes last: no segment of ours ever reaches the kernel.
+ *
+ *	open	checks; rule; then the worker listens. When that fails the rule goes again.
+ *	close	the worker stops listening; connections live on, and the rule with them ("draining"):
+ *		asked once a second, until the last one is gone.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "base/errmsg.h"
+#include "config/config.h"
+#include "host/shield.h"
+
+struct event_base;
+struct worker;
+
+enum { SERVED_MAX = CONFIG_LISTENERS_MAX };
+
+enum listener_state {
+	LISTENER_OPENING, /* the worker was asked */
+	LISTENER_SERVING,
+	LISTENER_DRAINING, /* closed, or being closed: its rule stands while connections of it live */
+};
+
+struct listener {
+	uint64_t id; /* names it to the worker */
+	enum listener_state state;
+	bool configured; /* by the configuration; else by `listen` */
+	struct config_listener spec;
+};
+
+struct served;
+
+/* Runs once, when the worker has answered. rc -Exxx: err says why. */
+typedef void served_done_fn(void *arg, int rc, const struct errmsg *err);
+
+struct served_config {
+	struct event_base *base;
+	struct shield *shield; /* borrowed; NULL: Shield=none */
+	struct shield_rule local_ports; /* LocalPorts, of every address */
+	uint64_t poll_us; /* how often the worker is asked what still drains; 0: 1 s */
+};
+
+int served_new(const struct served_config *cfg, struct served **ret_served, struct errmsg *ret_err);
+/* Leaves rules as they are. NULL is nothing. */
+void served_free(struct served *ls);
+/* Before anything is opened. Borrowed; NULL: none any more. */
+void served_set_worker(struct served *ls, struct worker *w);
+
+/* What can be known of a listener before it is opened: does its service exist, is its address one that
+ * we may serve, does the kernel serve it already? */
+int served_check(const struct served *ls, const struct config_listener *spec,
+		 struct errmsg *ret_err);
+/* Makes the rules those of LocalPorts, of every listener, and of n more that are about to be opened. */
+int served_shield(struct served *ls, const struct config_listener *more, size_t n,
+		  struct errmsg *ret_err);
+
+/* 0: done() follows. -EADDRINUSE, -ENOBUFS, -EINVAL, -EAGAIN, ...: refused, nothing has changed. */
+int served_open(struct served *ls, const struct config_listener *spec, bool configured,
+		served_done_fn *done, void *arg, struct errmsg *ret_err);
+/* -ENOENT: it does not listen there. */
+int served_close(struct served *ls, const struct endpoint *address, served_done_fn *done, void *arg,
+		 struct errmsg *ret_err);
+/* New [Tcp] parameters for connections from now on. */
+int served_set_params(struct served *ls, const struct endpoint *address,
+		      const struct tcp_params *params, served_done_fn *done, void *arg,
+		      struct errmsg *ret_err);
+
+/* Those that serve or are about to; NULL when there is none. The pointer holds until the next call
+ * that opens or closes. */
+const struct listener *served_find(const struct served *ls, const struct endpoint *address);
+const struct listener *served_nth(const struct served *ls, size_t i); /* NULL after the last */
+size_t served_count(const struct served *ls); /* not the draining ones */
+/* Does a rule of ours cover this local address and port? */
+bool served_covers(const struct served *ls, const struct endpoint *local);
+/* Counts changes of the rules: whoever keeps a copy of them looks here. */
+uint64_t served_generation(const struct served *ls);
