@@ -262,6 +262,15 @@ static int bad_value(const struct loader *l, const struct assignment *a, const s
 {
 	char at[WHERE_TEXT], expected[KEY_EXPECTED];
 
+	if (a->origin.file == ORIGIN_COMMAND) {
+		const int word = (int)strcspn(a->section,
+					      " "); /* "Listener echo" is Listener.echo there */
+
+		return errmsg(l->err, -EINVAL, "-o %.*s%s%s.%s=%.100s: expected %s", word,
+			      a->section, a->section[word] ? "." : "",
+			      a->section[word] ? a->section + word + 1 : "", a->key, a->value,
+			      key_expected(k, expected));
+	}
 	return errmsg(l->err, -EINVAL, "%s: %s=%.100s: expected %s", where(l, &a->origin, at),
 		      a->key, a->value, key_expected(k, expected));
 }

@@ -152,6 +152,31 @@ static void watch(struct daemon *d, uint64_t now)
 	}
 }
 
+/* A database that fails stops nothing; but somebody should know. */
+static void watch_record(struct daemon *d)
+{
+	struct record_counters k;
+	bool failing, dropping;
+
+	if (!d->record)
+		return;
+	record_counters(d->record, &k);
+	failing = k.last_error[0];
+	dropping = k.rows_dropped > d->record_dropped;
+	if (failing && !d->record_failing)
+		log_warning("record: %s; rows wait in memory, TCP goes on", k.last_error);
+	if (dropping && !d->record_dropping)
+		log_warning(
+			"record: rows are dropped, %llu so far: the database is too slow or fails",
+			(unsigned long long)k.rows_dropped);
+	if (!failing && d->record_failing)
+		log_notice("record: the database is written again; %llu rows were dropped in all",
+			   (unsigned long long)k.rows_dropped);
+	d->record_failing = failing;
+	d->record_dropping = dropping;
+	d->record_dropped = k.rows_dropped;
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct daemon *d = arg;
@@ -159,6 +184,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	watch(d, clock_monotonic_us());
+	watch_record(d);
 	if (d->stopping)
 		stop_worker(d);
 	timer_set(d->tick, tick_us(d));

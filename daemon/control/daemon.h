@@ -44,6 +44,10 @@ struct daemon {
 	/* The watchdog. */
 	uint64_t watchdog_us, watchdog_sent_us, alive_us; /* CLOCK_MONOTONIC */
 	bool probing, told_stuck;
+
+	/* What was said last of the record: each change is logged once. */
+	bool record_failing, record_dropping;
+	uint64_t record_dropped; /* rows, when it was looked at last */
 };
 
 /* Serves until it is told to stop. The process's exit code. */

@@ -277,7 +277,8 @@ int served_check(const struct served *ls, const struct config_listener *spec,
 	if (addr_is_multicast(&spec->address.addr) || addr_is_broadcast(&spec->address.addr))
 		return errmsg(ret_err, -EINVAL, "%s: TCP needs a unicast address",
 			      endpoint_format(&spec->address, address));
-	rc = worker_check_service(spec->service, ret_err);
+	/* A program that is missing is a listener refused, not a listener not found. */
+	rc = worker_check_service(spec->service, ret_err) ? -EINVAL : 0;
 	if (rc == 0)
 		rc = sockets_check_free(&spec->address.addr, spec->address.port, spec->address.port,
 					ret_err);

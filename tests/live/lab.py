@@ -160,6 +160,8 @@ class Lab:
         try:
             for ns in ('client', 'server'):
                 self.holders[ns] = self.hold()
+                # duplicate address detection would hold IPv6 back for a second
+                self.sh(ns, 'echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad; echo 0 > /proc/sys/net/ipv6/conf/all/accept_dad')
             self.sh('client', f'ip link add v0 mtu {mtu} type veth peer name v1 mtu {mtu} netns {self.holders["server"].pid}')
             for ns, dev, n in (('client', 'v0', 1), ('server', 'v1', 2)):
                 self.sh(ns, 'ip link set lo up')
@@ -232,7 +234,7 @@ class Lab:
     def capture(self, ns, dev, expr='tcp'):
         """A tcpdump that has started; .stop() ends it and gives the path of the capture."""
         path = tempfile.mktemp(suffix='.pcap', dir=self.dir)
-        p = self.popen(ns, ['tcpdump', '-i', dev, '-U', '-s', '0', '-B', '65536', '-w', path, expr], stderr=subprocess.PIPE,
+        p = self.popen(ns, ['tcpdump', '-i', dev, '-U', '--immediate-mode', '-s', '0', '-B', '65536', '-w', path, expr], stderr=subprocess.PIPE,
                        text=True)
         while 'listening on' not in p.stderr.readline():
             assert p.poll() is None, 'tcpdump did not start'

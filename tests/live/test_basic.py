@@ -5,11 +5,14 @@ import hashlib
 import os
 import re
 import socket
+import subprocess
 import threading
 
 from lab import TCPFSMCTL, pump, read_all, run, until, variants
 
 SERVICES = '''
+[Tcp]
+MSL=100ms
 [Listener echo]
 Address={a}:7
 Service=echo
@@ -53,7 +56,9 @@ def test_services_over_loopback(lab, family):
     data = os.urandom(500_000)
     assert pump(lab.connect(host, 7, ns='server'), data) == data
     s = lab.connect(host, 13, ns='server')
-    assert re.fullmatch(rb'\w+day, \w+ +\d+, \d{4} \d\d:\d\d:\d\d.*\r\n', read_all(s)), 'daytime'
+    text = read_all(s)
+    assert re.fullmatch(rb'\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4}.*\r\n', text), text
+    s.close()
     d.closed(1, 10, 'sport', '=', ':13')
 
 
@@ -159,6 +164,28 @@ def test_active_open_over_ipv6_and_loopback(lab):
         assert (r.returncode, r.stdout) == (0, 'HELLO'), (host, r)
 
 
+def test_simultaneous_open_with_the_kernel(lab):
+    """Our first SYN is lost; the kernel's own SYN for the same pair of ports meets us in SYN-SENT (MUST-10)."""
+    d = lab.daemon('[Tcp]\nMSL=100ms\n')
+    lab.sh('client', 'iptables -t raw -A PREROUTING -p tcp --sport 62000 -j DROP')
+    p = lab.popen('server', [str(TCPFSMCTL), '-s', str(d.run / 'control.sock'), 'connect', '10.9.0.1:5000', '--source', '10.9.0.2:62000'],
+                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    conn = until(lambda: d.connections('state', 'syn-sent'))[0]['id']
+    lab.sh('client', 'iptables -t raw -F PREROUTING')
+    s = lab.socket()
+    s.bind(('10.9.0.1', 5000))
+    s.connect(('10.9.0.2', 62000))
+    s.sendall(b'from the kernel')
+    s.shutdown(socket.SHUT_WR)
+    out, _ = p.communicate(b'from us', timeout=30)
+    assert out == b'from the kernel' and read_all(s) == b'from us'
+    s.close()
+    steps = d.ctl('show', 'transitions', conn)['transitions']
+    assert [t['to'] for t in steps][:3] == ['syn_sent', 'syn_received', 'established'], steps
+    assert steps[1]['cause'] == 'segment SYN' and '3.10.7.3' in steps[1]['rule'], steps
+    assert d.closed(1)[0]['end_reason'] == 'normal'
+
+
 def test_active_open_refused_and_unreachable(lab):
     d = lab.daemon('')
     r = d.ctl_run('connect', '10.9.0.1:81', input='')
@@ -233,9 +260,11 @@ def test_named_interfaces_only(lab):
 
 def test_two_daemons_in_two_namespaces_do_not_meet(lab):
     a = lab.daemon('[Listener e]\nAddress=*:7\nService=echo\n', ns='server')
-    b = lab.daemon('[Listener d]\nAddress=*:7\nService=daytime\n', ns='client')
+    b = lab.daemon('[Tcp]\nMSL=100ms\n[Listener d]\nAddress=*:7\nService=daytime\n', ns='client')
     assert pump(lab.connect('10.9.0.2', 7, ns='client'), b'me') == b'me'
-    assert read_all(lab.connect('10.9.0.1', 7, ns='server')).endswith(b'\r\n')
+    s = lab.connect('10.9.0.1', 7, ns='server')
+    assert read_all(s).endswith(b'\r\n')
+    s.close()
     assert len(a.closed(1)) == 1 and len(b.closed(1)) == 1
 
 

@@ -116,7 +116,8 @@ def test_fin_wait_2_for_ever(lab):
 def test_half_open_peer_is_found_out(lab):
     """The peer forgets; our next octets draw its RST. Then we forget; our RST tells the peer."""
     d = lab.daemon(ECHO)
-    s, _ = opened(lab, d)
+    s, conn = opened(lab, d)
+    assert d.ctl('show', 'transitions', conn)['transitions']  # written: a query sees all that came before it
     d.kill()
     d2 = lab.daemon(None, base=d.base)
     s.sendall(b'anybody there?')
