@@ -45,8 +45,9 @@ typedef struct listener_id {
 struct engine_config {
 	uint32_t conns_max; /* connections in every state, TIME-WAIT included */
 	uint32_t listeners_max;
-	uint32_t syn_received_max; /* of conns_max, how many may be in SYN-RECEIVED */
-	uint32_t time_wait_max; /* of conns_max, how many may be in TIME-WAIT: the oldest gives way */
+	uint32_t syn_received_max; /* of conns_max, how many may be in SYN-RECEIVED; 0 = all */
+	uint32_t
+		time_wait_max; /* of conns_max, how many may be in TIME-WAIT: the oldest gives way; 0 = all */
 	uint32_t chunks_max; /* buffer chunks of ENGINE_CHUNK_BYTES, shared by all connections */
 	uint32_t segment_bytes_max; /* text octets in one outgoing super-segment; 0 = one MSS */
 	uint16_t local_port_min, local_port_max; /* for active opens without a port; inclusive */
@@ -60,7 +61,8 @@ enum { ENGINE_CHUNK_BYTES = 16384 };
 enum report_kind {
 	REPORT_OPENED = 1 << 0, /* the connection is ESTABLISHED: the service may start */
 	REPORT_READABLE = 1 << 1, /* text waits in the receive buffer */
-	REPORT_WRITABLE = 1 << 2, /* send buffer room, after conn_send() took less than was offered */
+	REPORT_WRITABLE =
+		1 << 2, /* send buffer room, after conn_send() took less than was offered */
 	REPORT_PEER_CLOSED = 1 << 3, /* the peer's FIN is next to read, or read */
 	REPORT_ALL_ACKED = 1 << 4, /* our FIN was acknowledged: everything arrived */
 	REPORT_CLOSED = 1 << 5, /* last report; the TCB is CLOSED; then conn_release() */
@@ -84,7 +86,8 @@ struct listener_open {
 	struct endpoint local; /* addr may be addr_any or addr_any4 (MUST-43) */
 	struct tcp_params params;
 	uint32_t backlog; /* connections in SYN-RECEIVED at a time; 1.. */
-	uint32_t conns_max; /* live connections of this listener at a time; 0 = no limit of its own */
+	uint32_t
+		conns_max; /* live connections of this listener at a time; 0 = no limit of its own */
 	uint64_t cookie; /* the driver's; conn_status() shows it for connections of this listener */
 };
 
@@ -157,20 +160,25 @@ void engine_check(const struct engine *e);
 /* Passive OPEN. -EADDRINUSE: the same address and port listens already. -ENOBUFS: listeners_max.
  * Several listeners may share a port with different addresses; the most specific serves.
  */
-int engine_listen(struct engine *e, vtime now, const struct listener_open *open, listener_id *ret_id);
+int engine_listen(struct engine *e, vtime now, const struct listener_open *open,
+		  listener_id *ret_id);
 /* Connections of the listener that are ESTABLISHED live on; those in SYN-RECEIVED are reset. */
 int engine_unlisten(struct engine *e, vtime now, listener_id id);
 /* The parameters of connections accepted from now on. */
 int engine_listener_set_params(struct engine *e, listener_id id, const struct tcp_params *params);
-int engine_listener_status(const struct engine *e, listener_id id, struct listener_status *ret_status);
+int engine_listener_status(const struct engine *e, listener_id id,
+			   struct listener_status *ret_status);
 
 /* Active OPEN. -EADDRINUSE: the 4-tuple is taken. -EADDRNOTAVAIL: no local port is left. -ENOBUFS:
  * conns_max. -EINVAL: remote is unspecified, broadcast or multicast (MUST-46), or local is unspecified.
  */
 int engine_connect(struct engine *e, vtime now, const struct conn_open *open, conn_id *ret_id);
 
-/* Takes as many octets as the send buffer has room for; *ret_taken may be 0. -ENOTCONN, -EPIPE. */
-int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t len, size_t *ret_taken);
+/* Takes as many octets as the send buffer has room for; *ret_taken may be 0. data may be what
+ * conn_peek() lent. -ENOTCONN, -EPIPE.
+ */
+int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
+	      size_t *ret_taken);
 /* The next spans of unread text, at most `max` of them; borrowed until the next call. Their number.  */
 unsigned conn_peek(const struct engine *e, conn_id id, struct span *ret_spans, unsigned max);
 /* Drops n octets from the front of the unread text and opens the window by them. */
@@ -207,7 +215,8 @@ bool engine_find_serial(const struct engine *e, uint64_t serial, conn_id *ret_id
  * in order, the text is not copied: ret_delivery names it, rcv.nxt has moved, and the driver must
  * call conn_delivered() before any other call on this engine.
  */
-void engine_input(struct engine *e, vtime now, const struct segment *seg, struct delivery *ret_delivery);
+void engine_input(struct engine *e, vtime now, const struct segment *seg,
+		  struct delivery *ret_delivery);
 /* How much of the delivery was used; what is left is copied into the receive buffer. */
 void conn_delivered(struct engine *e, vtime now, const struct delivery *d, uint32_t taken);
 
@@ -215,7 +224,8 @@ void engine_expire(struct engine *e, vtime now);
 /* When engine_expire() wants to be called next; a lower bound. VTIME_NEVER: no timer runs. */
 vtime engine_deadline(const struct engine *e);
 
-/* The next segment for the wire. Its spans point into the engine and hold until the next call on it.
+/* The next segment for the wire. Its spans point into the engine and hold until the next call on it
+ * other than engine_output(), engine_next_report() and engine_next_trace(): a driver may gather a batch.
  * Pull only what can be sent: a segment pulled counts as sent.
  */
 bool engine_output(struct engine *e, vtime now, struct segment *ret_seg);

@@ -46,3 +46,19 @@ static inline bool seq_in(seqno s, seqno base, uint32_t len)
 {
 	return seq_sub(s, base) < len;
 }
+
+static inline seqno seq_max(seqno a, seqno b)
+{
+	return seq_lt(a, b) ? b : a;
+}
+
+static inline seqno seq_min(seqno a, seqno b)
+{
+	return seq_lt(b, a) ? b : a;
+}
+
+/* How far `to` lies ahead of `from`; 0 when it does not. */
+static inline uint32_t seq_ahead(seqno to, seqno from)
+{
+	return seq_lt(from, to) ? seq_sub(to, from) : 0;
+}

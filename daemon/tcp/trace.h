@@ -27,7 +27,7 @@ enum timer_kind {
 
 /* The rule that required a change or a refusal: RFC, section and step. rules.def is the one list. */
 enum rule {
-#define RULE(name, text) RULE_##name,
+#define RULE(name, key, text) RULE_##name,
 #include "tcp/rules.def"
 #undef RULE
 	RULE__COUNT,

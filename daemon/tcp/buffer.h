@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Send and receive queues over one arena of chunks, taken on demand and given back: a connection that
+ * has nothing queued holds none.
+ *
+ * Both queues address octets by sequence number. `origin` is the sequence number that sits at offset
+ * 0 of a chunk; octet s is in the chunk whose key is (s - origin) / ENGINE_CHUNK_BYTES. Origin is
+ * chosen anew whenever a queue is empty, so that what is small needs one chunk.
+ *
+ *	sendq	front                 front+used
+ *		 |=======================|			every chunk between is held
+ *
+ *	recvq	front      rcv.nxt    left  right   left right
+ *		 |==unread===|.........|=====|.......|====|	ranges: arrived out of order
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tcp/segment.h"
+#include "tcp/seqno.h"
+
+enum {
+	CHUNK_BYTES = 16384, /* ENGINE_CHUNK_BYTES */
+	RANGES_PER_CONN = 64, /* holes a peer may leave at a time */
+};
+
+/* Chunks and ranges are named by index + 1; 0 is none. */
+struct chunk {
+	uint32_t next; /* of its queue, or of the free list */
+	uint32_t key; /* (sequence number - origin) / CHUNK_BYTES */
+};
+
+struct range {
+	uint32_t next;
+	seqno left, right; /* octets left =< s < right have arrived */
+};
+
+enum chunk_use { CHUNK_SEND, CHUNK_RECEIVE, CHUNK_REASSEMBLY, CHUNK__COUNT };
+
+/* Sends and receives may each take all but a reserve: were one able to take everything, two peers that
+ * both wait to send, or two services that both hold what they cannot pass on, would wait for ever.
+ */
+struct pool {
+	uint8_t *bytes; /* chunks_max * CHUNK_BYTES */
+	struct chunk *chunks;
+	uint32_t chunks_max;
+	uint32_t chunks_fresh; /* chunks below were used at some time */
+	uint32_t chunks_free; /* head of the free list */
+	uint32_t reserve;
+	uint32_t used, peak, sending; /* chunks held; of them, by send queues */
+	struct range *ranges;
+	uint32_t ranges_max, ranges_fresh, ranges_free;
+};
+
+struct sendq {
+	seqno origin;
+	seqno front; /* first octet that is not acknowledged */
+	uint32_t used; /* octets from front */
+	uint32_t head, tail; /* chunks */
+	uint32_t cursor; /* chunk of the last read: sequential reads need no walk */
+};
+
+struct recvq {
+	seqno origin;
+	seqno front; /* first octet that is not read */
+	uint32_t unread; /* octets from front, in order */
+	uint32_t head; /* chunks, by position; those without an octet are missing */
+	uint32_t cursor; /* chunk of the last write */
+	uint32_t ranges; /* out of order, by position */
+	uint32_t ranges_n;
+};
+
+void pool_init(struct pool *p, uint8_t *bytes, struct chunk *chunks, uint32_t chunks_max,
+	       struct range *ranges, uint32_t ranges_max);
+/* Could a queue of this use take a chunk now? */
+bool pool_has(const struct pool *p, enum chunk_use use);
+/* Octets that one receive queue can count on at most. */
+uint64_t pool_receive_bytes(const struct pool *p);
+
+/* Appends; how many octets found room. */
+uint32_t sendq_put(struct pool *p, struct sendq *q, const uint8_t *data, uint32_t len);
+void sendq_drop(struct pool *p, struct sendq *q, uint32_t n);
+/* The octets at =< s < at + n as spans. Returns their number, at most SEG_SPANS. */
+uint8_t sendq_spans(const struct pool *p, struct sendq *q, seqno at, uint32_t n,
+		    struct span ret[SEG_SPANS]);
+void sendq_clear(struct pool *p, struct sendq *q);
+
+/* In order: from front + unread on. How many octets found room. What arrived out of order gives way
+ * when no chunk is left. Ranges that it reaches are not joined: see recvq_join().
+ */
+uint32_t recvq_append(struct pool *p, struct recvq *q, const uint8_t *data, uint32_t len);
+/* Out of order. May a range that begins at `at` be kept at all? */
+bool recvq_has_range(const struct pool *p, const struct recvq *q, seqno at);
+uint32_t recvq_insert(struct pool *p, struct recvq *q, seqno at, const uint8_t *data, uint32_t len);
+void recvq_add_range(struct pool *p, struct recvq *q, seqno left, seqno right);
+/* Takes the ranges that the end of the ordered text has reached into it. How many octets they added. */
+uint32_t recvq_join(struct pool *p, struct recvq *q);
+/* Octets that never entered, because they were delivered directly: front moves. unread must be 0. */
+void recvq_skip(struct pool *p, struct recvq *q, uint32_t n);
+unsigned recvq_spans(const struct pool *p, const struct recvq *q, struct span *ret, unsigned max);
+void recvq_consume(struct pool *p, struct recvq *q, uint32_t n);
+void recvq_drop_ranges(struct pool *p, struct recvq *q);
+void recvq_clear(struct pool *p, struct recvq *q);
+uint32_t recvq_range_bytes(const struct pool *p, const struct recvq *q);
+/* Chunks held: for engine_check(). */
+uint32_t sendq_chunks(const struct pool *p, const struct sendq *q);
+uint32_t recvq_chunks(const struct pool *p, const struct recvq *q);

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine itself: memory, connections' slots, state changes, reports, traces. Protocol is in the
+ * other files.
+ */
+#include "engine.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "tcb.h"
+
+/* Memory. Everything but struct engine stays untouched until it is used. */
+
+struct layout {
+	size_t listeners, buckets, tcbs, ranges, chunks, bytes, end; /* offsets */
+	uint32_t buckets_n, ranges_n;
+};
+
+static size_t reserve(size_t *at, size_t n, size_t size, size_t align)
+{
+	const size_t here = (*at + align - 1) / align * align;
+
+	*at = here + n * size;
+	return here;
+}
+
+static uint32_t power_of_two(uint32_t at_least)
+{
+	uint32_t n = 1;
+
+	while (n < at_least && n < 1U << 31)
+		n *= 2;
+	return n;
+}
+
+static struct layout layout_of(const struct engine_config *cfg)
+{
+	struct layout l = { 0 };
+	size_t at = sizeof(struct engine);
+
+	l.buckets_n = power_of_two(cfg->conns_max);
+	/* What one connection may use, and for the rest as many as chunks can hold in quarters. */
+	l.ranges_n = RANGES_PER_CONN +
+		     (cfg->chunks_max < 1U << 28 ? cfg->chunks_max * 4 : 1U << 30);
+	l.listeners = reserve(&at, cfg->listeners_max, sizeof(struct listener), 64);
+	l.buckets = reserve(&at, l.buckets_n, sizeof(uint32_t), 64);
+	l.tcbs = reserve(&at, cfg->conns_max, sizeof(struct tcb), 64);
+	l.ranges = reserve(&at, l.ranges_n, sizeof(struct range), 64);
+	l.chunks = reserve(&at, cfg->chunks_max, sizeof(struct chunk), 64);
+	l.bytes = reserve(&at, cfg->chunks_max, CHUNK_BYTES, 4096);
+	l.end = at;
+	return l;
+}
+
+size_t engine_size(const struct engine_config *cfg)
+{
+	return layout_of(cfg).end;
+}
+
+static void config_defaults(struct engine_config *cfg)
+{
+	if (cfg->syn_received_max == 0 || cfg->syn_received_max > cfg->conns_max)
+		cfg->syn_received_max = cfg->conns_max;
+	if (cfg->time_wait_max == 0 || cfg->time_wait_max > cfg->conns_max)
+		cfg->time_wait_max = cfg->conns_max;
+	if (cfg->segment_bytes_max > SEG_TEXT_MAX)
+		cfg->segment_bytes_max = SEG_TEXT_MAX;
+	if (cfg->serial_step == 0)
+		cfg->serial_step = 1;
+}
+
+struct engine *engine_init(void *mem, const struct engine_config *cfg, vtime now)
+{
+	const struct layout l = layout_of(cfg);
+	uint8_t *base = mem;
+	struct engine *e = mem;
+
+	e->cfg = *cfg;
+	config_defaults(&e->cfg);
+	e->now = now;
+	e->serial_next = cfg->serial_first;
+	e->listeners = (void *)(base + l.listeners);
+	e->buckets = (void *)(base + l.buckets);
+	e->buckets_mask = l.buckets_n - 1;
+	e->tcbs = (void *)(base + l.tcbs);
+	pool_init(&e->pool, base + l.bytes, (void *)(base + l.chunks), cfg->chunks_max,
+		  (void *)(base + l.ranges), l.ranges_n);
+	wheel_init(&e->wheel, now);
+	list_init(&e->out);
+	list_init(&e->reporting);
+	list_init(&e->time_wait);
+	list_init(&e->waiting);
+	return e;
+}
+
+void engine_clock(struct engine *e, vtime now)
+{
+	assert(!vtime_before(now, e->now));
+	assert(!e->direct.tcb && "conn_delivered() comes before any other call");
+	e->now = now;
+}
+
+bool limit_allows(struct limit *l, vtime now, uint32_t max, uint64_t period_us)
+{
+	if (l->n == 0 || vtime_since(now, l->since) >= period_us)
+		*l = (struct limit){ .since = now };
+	if (l->n >= max)
+		return false;
+	l->n++;
+	return true;
+}
+
+/* Slots. */
+
+conn_id engine_id(const struct engine *e, const struct tcb *t)
+{
+	return (conn_id){ .slot = (uint32_t)(t - e->tcbs), .gen = t->gen };
+}
+
+struct tcb *engine_find(const struct engine *e, conn_id id)
+{
+	if (id.slot >= e->tcbs_fresh || !e->tcbs[id.slot].in_use || e->tcbs[id.slot].gen != id.gen)
+		return NULL;
+	return &e->tcbs[id.slot];
+}
+
+static struct tcb *slot_take(struct engine *e)
+{
+	struct tcb *t;
+
+	if (e->tcbs_free) {
+		t = &e->tcbs[e->tcbs_free - 1];
+		e->tcbs_free = t->hash_next;
+		return t;
+	}
+	return e->tcbs_fresh < e->cfg.conns_max ? &e->tcbs[e->tcbs_fresh++] : NULL;
+}
+
+WRAPS static uint32_t generation_after(uint32_t gen)
+{
+	return gen + 1 ? gen + 1 : 1; /* 0 is never valid */
+}
+
+struct tcb *tcb_new(struct engine *e, enum tcp_state state, const struct flow *f, uint32_t hash)
+{
+	struct tcb *t = slot_take(e);
+	uint32_t gen;
+
+	if (!t) {
+		e->counters.drop_connections_max++;
+		return NULL;
+	}
+	gen = generation_after(t->gen);
+	memset(t, 0, sizeof(*t));
+	t->gen = gen;
+	t->in_use = true;
+	t->state = state;
+	t->flow = *f;
+	t->hash = hash;
+	t->serial = e->serial_next;
+	e->serial_next += e->cfg.serial_step;
+	t->created_at = t->state_since = e->now;
+	t->opened_at = t->closed_at = VTIME_NEVER;
+	for (unsigned i = 0; i < TIMER__COUNT; i++)
+		t->timers[i] = VTIME_NEVER;
+	table_insert(e, t);
+	e->counters.conns++;
+	e->counters.conns_by_state[state]++;
+	return t;
+}
+
+/* The slot's next life begins. A RST that is still owed keeps it until it was sent. */
+void tcb_free(struct engine *e, struct tcb *t)
+{
+	t->in_use = false;
+	t->reports = 0;
+	list_remove(&t->reporting);
+	recvq_clear(&e->pool, &t->recvq);
+	if (t->rst_owed)
+		return;
+	list_remove(&t->out);
+	wheel_clear(&e->wheel, &t->node);
+	e->counters.conns--;
+	e->counters.conns_by_state[ST_CLOSED]--;
+	t->hash_next = e->tcbs_free;
+	e->tcbs_free = (uint32_t)(t - e->tcbs) + 1;
+}
+
+void conn_release(struct engine *e, conn_id id)
+{
+	struct tcb *t = engine_find(e, id);
+
+	if (!t)
+		return;
+	assert(t->state == ST_CLOSED);
+	tcb_free(e, t);
+}
+
+/* Reports and traces. */
+
+void tcb_report(struct engine *e, struct tcb *t, enum report_kind kind)
+{
+	t->reports |= kind;
+	list_append(&e->reporting, &t->reporting);
+}
+
+void tcb_want_output(struct engine *e, struct tcb *t)
+{
+	list_append(&e->out, &t->out);
+}
+
+/* A freed chunk wakes nobody by itself: who waits for one is told here, one at a time, for as long as
+ * chunks are left when the one before had its turn.
+ */
+static void wake_waiting(struct engine *e)
+{
+	struct link *l = list_first(&e->waiting);
+	struct tcb *t;
+
+	if (!l || list_first(&e->reporting) || !pool_has(&e->pool, CHUNK_SEND))
+		return;
+	t = LINK_OWNER(l, struct tcb, waiting);
+	list_remove(l);
+	t->want_writable = false;
+	tcb_report(e, t, REPORT_WRITABLE);
+}
+
+bool engine_next_report(struct engine *e, struct report *ret_report)
+{
+	struct link *l;
+	struct tcb *t;
+
+	wake_waiting(e);
+	l = list_first(&e->reporting);
+	if (!l)
+		return false;
+	t = LINK_OWNER(l, struct tcb, reporting);
+	list_remove(l);
+	*ret_report = (struct report){
+		.id = engine_id(e, t),
+		.serial = t->serial,
+		.kinds = t->reports,
+		.opened_before = t->opened,
+		.reason = t->reason,
+	};
+	t->reports = 0;
+	return true;
+}
+
+/* The next free record; NULL when the ring is filled beyond `most`. */
+static struct trace *trace_next(struct engine *e, uint32_t most)
+{
+	if (e->traces_n >= most) {
+		e->counters.traces_lost++;
+		return NULL;
+	}
+	return &e->traces[(e->traces_head + e->traces_n++) % TRACES_MAX];
+}
+
+bool engine_next_trace(struct engine *e, struct trace *ret_trace)
+{
+	if (e->traces_n == 0)
+		return false;
+	*ret_trace = e->traces[e->traces_head];
+	e->traces_head = (e->traces_head + 1) % TRACES_MAX;
+	e->traces_n--;
+	return true;
+}
+
+void engine_edge(struct engine *e, const struct endpoint *local, uint32_t slot, enum tcp_state from,
+		 enum tcp_state to, enum cause cause, enum rule rule)
+{
+	struct trace *tr = trace_next(e, TRACES_MAX);
+
+	assert(state_may_follow(from, to));
+	e->edges[from] |= 1U << to;
+	if (!tr)
+		return;
+	*tr = (struct trace){
+		.at = e->now,
+		.slot = slot,
+		.kind = TRACE_TRANSITION,
+		.from = from,
+		.to = to,
+		.cause = cause,
+		.rule = rule,
+		.flow.local = *local,
+	};
+}
+
+void engine_refused(struct engine *e, const struct tcb *t, enum tcp_state state,
+		    const struct flow *f, enum rule rule)
+{
+	/* What strangers send must not push out what connections did. */
+	struct trace *tr = trace_next(e, TRACES_MAX / 2);
+
+	if (!tr)
+		return;
+	*tr = (struct trace){
+		.at = e->now,
+		.serial = t ? t->serial : 0,
+		.slot = t ? (uint32_t)(t - e->tcbs) : 0,
+		.kind = TRACE_REFUSED,
+		.from = state,
+		.to = state,
+		.cause = CAUSE_SEGMENT,
+		.detail = e->arriving.ctl,
+		.rule = rule,
+		.seq = e->arriving.seq,
+		.ack = e->arriving.ack,
+		.flow = *f,
+	};
+}
+
+/* State changes. */
+
+static void trace_transition(struct engine *e, const struct tcb *t, enum tcp_state to,
+			     enum cause cause, unsigned detail, enum rule rule)
+{
+	struct trace *tr = trace_next(e, TRACES_MAX);
+
+	if (!tr)
+		return;
+	*tr = (struct trace){
+		.at = e->now,
+		.serial = t->serial,
+		.slot = (uint32_t)(t - e->tcbs),
+		.kind = TRACE_TRANSITION,
+		.from = t->state,
+		.to = to,
+		.cause = cause,
+		.detail = detail,
+		.rule = rule,
+		.flow = t->flow,
+	};
+	if (cause == CAUSE_SEGMENT) {
+		tr->seq = e->arriving.seq;
+		tr->ack = e->arriving.ack;
+	}
+}
+
+/* What a listener and the engine count by state. */
+static void account(struct engine *e, struct tcb *t, enum tcp_state to)
+{
+	struct listener *l = t->passive ? listener_of(e, t->listener) : NULL;
+
+	e->counters.conns_by_state[t->state]--;
+	e->counters.conns_by_state[to]++;
+	if (t->state == ST_SYN_RECEIVED || t->state == ST_TIME_WAIT)
+		list_remove(&t->age);
+	if (to == ST_TIME_WAIT)
+		list_append(&e->time_wait, &t->age);
+	if (!l)
+		return;
+	if (t->state == ST_LISTEN)
+		l->live++;
+	if (to == ST_CLOSED)
+		l->live--;
+	if (to == ST_SYN_RECEIVED) {
+		l->syn_received++;
+		list_append(&l->half_open, &t->age);
+	}
+	if (t->state == ST_SYN_RECEIVED)
+		l->syn_received--;
+}
+
+void tcb_enter(struct engine *e, struct tcb *t, enum tcp_state to, enum cause cause,
+	       unsigned detail, enum rule rule)
+{
+	assert(state_may_follow(t->state, to));
+	e->edges[t->state] |= 1U << to;
+	trace_transition(e, t, to, cause, detail, rule);
+	account(e, t, to);
+	t->state = to;
+	t->state_since = e->now;
+}
+
+void tcb_end(struct engine *e, struct tcb *t, enum end_reason reason, enum cause cause,
+	     unsigned detail, enum rule rule)
+{
+	tcb_enter(e, t, ST_CLOSED, cause, detail, rule);
+	t->reason = reason;
+	t->closed_at = e->now;
+	timers_clear(e, t);
+	table_remove(e, t);
+	list_remove(&t->out);
+	list_remove(&t->waiting);
+	t->want_writable = false;
+	sendq_clear(&e->pool, &t->sendq);
+	/* 3.10.7.4: "all segment queues should be flushed"; but after a normal close the user may still
+	 * read what had arrived. */
+	recvq_drop_ranges(&e->pool, &t->recvq);
+	if (reason != END_NORMAL || t->stopped)
+		recvq_clear(&e->pool, &t->recvq);
+	tcb_report(e, t, REPORT_CLOSED);
+}
+
+void tcb_reset(struct engine *e, struct tcb *t, enum end_reason reason, enum cause cause,
+	       unsigned detail, enum rule rule)
+{
+	if (t->closed_by == CLOSED_BY_NOBODY && t->opened)
+		t->closed_by = CLOSED_BY_LOCAL;
+	t->rst_owed = true;
+	tcb_end(e, t, reason, cause, detail, rule);
+	tcb_want_output(e, t);
+}
+
+void engine_counters(const struct engine *e, struct engine_counters *ret_counters)
+{
+	*ret_counters = e->counters;
+	ret_counters->chunks_used = e->pool.used;
+	ret_counters->chunks_peak = e->pool.peak;
+}
+
+void engine_edges(const struct engine *e, uint32_t ret_edges[ST__COUNT])
+{
+	memcpy(ret_edges, e->edges, sizeof(e->edges));
+}
+
+/* Walking. */
+
+bool engine_next_conn(const struct engine *e, uint32_t *cursor, conn_id *ret_id)
+{
+	for (uint32_t i = *cursor; i < e->tcbs_fresh; i++) {
+		const struct tcb *t = &e->tcbs[i];
+
+		if (!t->in_use || t->state == ST_CLOSED)
+			continue;
+		*ret_id = engine_id(e, t);
+		*cursor = i + 1;
+		return true;
+	}
+	*cursor = e->tcbs_fresh;
+	return false;
+}
+
+bool engine_find_serial(const struct engine *e, uint64_t serial, conn_id *ret_id)
+{
+	for (uint32_t i = 0; i < e->tcbs_fresh; i++) {
+		if (!e->tcbs[i].in_use || e->tcbs[i].serial != serial)
+			continue;
+		*ret_id = engine_id(e, &e->tcbs[i]);
+		return true;
+	}
+	return false;
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What active and passive opens share: the first values of a TCB, what a SYN says, and the moment the
+ * handshake is complete.
+ */
+#include <assert.h>
+
+#include "tcb.h"
+
+enum {
+	IP4_TCP_BYTES = 40,
+	IP6_TCP_BYTES = 60,
+	TIMESTAMPS_BYTES = 12, /* with its two NOPs */
+	MSS_DEFAULT = 536, /* MUST-15 */
+	MSS_DEFAULT6 = 1220,
+	MSS_LEAST = 48,
+	WSCALE_MAX = 14, /* RFC 7323 2.3 */
+};
+
+static uint16_t mss_default(bool v4)
+{
+	return v4 ? MSS_DEFAULT : MSS_DEFAULT6;
+}
+
+/* MUST-67: at most MMS_R - 20. SHLD-6. */
+uint16_t mss_of_link(uint16_t link_mtu, bool v4)
+{
+	const uint16_t headers = v4 ? IP4_TCP_BYTES : IP6_TCP_BYTES;
+
+	if (link_mtu == 0)
+		return mss_default(v4);
+	return link_mtu > headers + MSS_LEAST ? (uint16_t)(link_mtu - headers) : MSS_LEAST;
+}
+
+/* RFC 7323 2.2: the least shift by which 16 bits span the buffer. */
+static uint8_t scale_for(uint32_t buffer_bytes)
+{
+	uint8_t shift = 0;
+
+	while (shift < WSCALE_MAX && buffer_bytes >> shift > UINT16_MAX)
+		shift++;
+	return shift;
+}
+
+void tcb_set_limit(const struct engine *e, struct tcb *t)
+{
+	const uint64_t pool = pool_receive_bytes(&e->pool);
+	const uint32_t scale = (uint32_t)UINT16_MAX << (t->window_scaling ? t->rcv.wscale : 0);
+	const uint32_t most = min_u32(t->params.receive_buffer_bytes, scale);
+
+	t->rcv.limit = pool < most ? (uint32_t)pool : most;
+}
+
+void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, uint16_t link_mtu)
+{
+	const bool v4 = addr_is_v4(&t->flow.remote.addr);
+	const uint16_t mss = mss_of_link(link_mtu, v4);
+
+	t->params = *params;
+	t->link_mtu = link_mtu;
+	t->rcv.mss = params->mss && params->mss < mss ? params->mss : mss;
+	t->rcv.mss_seen = min_u32(mss_default(v4), t->rcv.mss);
+	t->rcv.wscale = params->window_scaling ? scale_for(params->receive_buffer_bytes) : 0;
+	t->window_scaling = params->window_scaling; /* until the peer's SYN says otherwise */
+	t->timestamps = params->timestamps;
+	t->ts.offset = isn_ts_offset(e, &t->flow);
+	t->iss = engine_isn(e, &t->flow, e->now);
+	t->snd.una = t->snd.rtx = t->snd.nxt = t->snd.small_end = t->iss;
+	t->snd.mss = min_u32(mss_default(v4), mss);
+	t->sendq.front = seq_add(t->iss, 1);
+	t->cc.ops = &cc_newreno;
+	cc_open(t);
+	rtt_open(t);
+	tcb_set_limit(e, t);
+	/* R2 for SYN, MUST-22 and MUST-23; 0 is for ever. */
+	if (params->syn_timeout_us)
+		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, params->syn_timeout_us));
+}
+
+/* MUST-16: Eff.snd.MSS = min(SendMSS + 20, MMS_S) - TCPhdrsize - IPoptionsize. DEVIATION(MUST-16): an MSS
+ * below 48 is taken for 48, as deployed stacks do: no peer makes us send a header for each octet.
+ */
+static uint32_t effective_mss(const struct tcb *t, const struct segment *syn)
+{
+	const bool v4 = addr_is_v4(&t->flow.remote.addr);
+	const uint32_t peer = syn->options & OPT_MSS && syn->mss ? syn->mss : mss_default(v4);
+	const uint32_t link = t->link_mtu ? mss_of_link(t->link_mtu, v4) : UINT16_MAX;
+	const uint32_t mss = max_u32(min_u32(peer, link), MSS_LEAST);
+
+	return t->timestamps ? mss - TIMESTAMPS_BYTES : mss;
+}
+
+void tcb_take_syn(struct engine *e, struct tcb *t, const struct segment *seg)
+{
+	t->irs = seg->seq;
+	t->rcv.nxt = t->rcv.acked = seq_add(seg->seq, 1);
+	t->recvq.front = t->rcv.nxt;
+	if (seg->link_mtu)
+		t->link_mtu = seg->link_mtu;
+	/* RFC 7323 1.3: both SYNs carry an option, or it is not used. */
+	t->timestamps = t->timestamps && seg->options & OPT_TIMESTAMPS;
+	t->window_scaling = t->window_scaling && seg->options & OPT_WSCALE;
+	if (t->timestamps) {
+		t->ts.recent = seg->ts_val;
+		t->ts.recent_at = e->now;
+	}
+	if (t->window_scaling)
+		t->snd.wscale = seg->wscale > WSCALE_MAX ? WSCALE_MAX
+							 : seg->wscale; /* RFC 7323 2.3 */
+	else
+		t->rcv.wscale = 0;
+	tcb_set_limit(e, t);
+	t->snd.mss = effective_mss(t, seg);
+	cc_open(t); /* counts in segments, whose size is known now */
+	t->snd.wnd = seg->wnd; /* RFC 7323 2.2: in a SYN it is never scaled */
+	t->snd.wnd_max = seg->wnd;
+	t->snd.wl1 = seg->seq;
+	t->snd.wl2 = seg->ctl & CTL_ACK ? seg->ack : t->iss;
+	/* What our SYN offers, or has offered. */
+	t->rcv.adv = seq_add(t->rcv.nxt, min_u32(t->rcv.limit, UINT16_MAX));
+}
+
+void tcb_established(struct engine *e, struct tcb *t)
+{
+	t->opened = true;
+	t->opened_at = e->now;
+	cc_open(t);
+	if (t->snd.syn_lost)
+		rtt_after_lost_syn(t);
+	t->snd.last_at = e->now;
+	tcb_report(e, t, REPORT_OPENED);
+	tcb_want_output(e, t);
+	if (t->passive) {
+		struct listener *l = listener_of(e, t->listener);
+
+		e->counters.passive_opens++;
+		if (l)
+			l->accepted++;
+	}
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Passive OPEN: RFC 9293 3.10.1. A listener is no connection: it stays, and each SYN gets a TCB of
+ * its own (MUST-41, MUST-42).
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "tcb.h"
+
+struct listener *listener_of(const struct engine *e, listener_id id)
+{
+	if (id.slot >= e->listeners_fresh || !e->listeners[id.slot].in_use ||
+	    e->listeners[id.slot].gen != id.gen)
+		return NULL;
+	return &e->listeners[id.slot];
+}
+
+listener_id listener_id_of(const struct engine *e, const struct listener *l)
+{
+	return (listener_id){ .slot = (uint32_t)(l - e->listeners), .gen = l->gen };
+}
+
+/* How well a bound address serves another: 0 is not at all. MUST-43. */
+static unsigned closeness(const struct ipaddr *bound, const struct ipaddr *to)
+{
+	if (addr_eq(bound, to))
+		return 3;
+	if (!addr_is_any(bound))
+		return 0;
+	if (addr_is_v4(bound)) /* 0.0.0.0 */
+		return addr_is_v4(to) ? 2 : 0;
+	return 1;
+}
+
+struct listener *listener_find(const struct engine *e, const struct endpoint *to)
+{
+	struct listener *best = NULL;
+	unsigned best_score = 0;
+
+	for (uint32_t i = e->ports[to->port % PORT_BUCKETS]; i; i = e->listeners[i - 1].port_next) {
+		struct listener *l = &e->listeners[i - 1];
+		const unsigned score = l->local.port == to->port
+					       ? closeness(&l->local.addr, &to->addr)
+					       : 0;
+
+		if (score > best_score) {
+			best_score = score;
+			best = l;
+		}
+	}
+	return best;
+}
+
+static struct listener *listener_take(struct engine *e)
+{
+	if (e->listeners_free) {
+		struct listener *l = &e->listeners[e->listeners_free - 1];
+
+		e->listeners_free = l->port_next;
+		return l;
+	}
+	return e->listeners_fresh < e->cfg.listeners_max ? &e->listeners[e->listeners_fresh++]
+							 : NULL;
+}
+
+int engine_listen(struct engine *e, vtime now, const struct listener_open *open,
+		  listener_id *ret_id)
+{
+	uint32_t *bucket = &e->ports[open->local.port % PORT_BUCKETS];
+	struct listener *l;
+	uint32_t gen;
+
+	engine_clock(e, now);
+	for (uint32_t i = *bucket; i; i = e->listeners[i - 1].port_next) {
+		if (endpoint_eq(&e->listeners[i - 1].local, &open->local))
+			return -EADDRINUSE;
+	}
+	l = listener_take(e);
+	if (!l)
+		return -ENOBUFS;
+	gen = l->gen;
+	*l = (struct listener){
+		.gen = gen + 1,
+		.in_use = true,
+		.local = open->local,
+		.params = open->params,
+		.cookie = open->cookie,
+		.backlog = open->backlog ? open->backlog : 1,
+		.conns_max = open->conns_max,
+		.port_next = *bucket,
+	};
+	list_init(&l->half_open);
+	*bucket = (uint32_t)(l - e->listeners) + 1;
+	*ret_id = listener_id_of(e, l);
+	engine_edge(e, &l->local, ret_id->slot, ST_CLOSED, ST_LISTEN, CAUSE_OPERATOR, RULE_OPEN);
+	return 0;
+}
+
+int engine_unlisten(struct engine *e, vtime now, listener_id id)
+{
+	struct listener *l = listener_of(e, id);
+	uint32_t *at;
+	struct link *half;
+
+	engine_clock(e, now);
+	if (!l)
+		return -EBADF;
+	while ((half = list_first(&l->half_open)))
+		tcb_reset(e, LINK_OWNER(half, struct tcb, age), END_CANCELLED, CAUSE_OPERATOR, 0,
+			  RULE_UNLISTEN);
+	at = &e->ports[l->local.port % PORT_BUCKETS];
+	while (*at != id.slot + 1)
+		at = &e->listeners[*at - 1].port_next;
+	*at = l->port_next;
+	l->in_use = false;
+	l->port_next = e->listeners_free;
+	e->listeners_free = id.slot + 1;
+	engine_edge(e, &l->local, id.slot, ST_LISTEN, ST_CLOSED, CAUSE_OPERATOR, RULE_CLOSE);
+	return 0;
+}
+
+int engine_listener_set_params(struct engine *e, listener_id id, const struct tcp_params *params)
+{
+	struct listener *l = listener_of(e, id);
+
+	if (!l)
+		return -EBADF;
+	l->params = *params;
+	return 0;
+}
+
+int engine_listener_status(const struct engine *e, listener_id id,
+			   struct listener_status *ret_status)
+{
+	const struct listener *l = listener_of(e, id);
+
+	if (!l)
+		return -EBADF;
+	*ret_status = (struct listener_status){
+		.id = id,
+		.local = l->local,
+		.cookie = l->cookie,
+		.backlog = l->backlog,
+		.syn_received = l->syn_received,
+		.live = l->live,
+		.accepted = l->accepted,
+		.refused = l->refused,
+	};
+	return 0;
+}

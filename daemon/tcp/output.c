@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What to put on the wire next: pulled by the driver once all input is in (MUST-58, MUST-59). Who has
+ * something to say is on a list and takes turns: one segment each.
+ */
+#include <assert.h>
+
+#include "tcb.h"
+
+enum {
+	CHALLENGES_MAX = 10, /* RFC 5961 7, per connection */
+	CHALLENGES_PERIOD_US = 5000000,
+	CHALLENGES_ENGINE_MAX = 1000,
+	CHALLENGES_ENGINE_PERIOD_US = 1000000,
+	LIMITED_TRANSMIT = 2, /* RFC 3042 */
+};
+
+void tcb_ack_now(struct engine *e, struct tcb *t)
+{
+	t->rcv.ack_now = true;
+	tcb_want_output(e, t);
+}
+
+void tcb_challenge(struct engine *e, struct tcb *t)
+{
+	if (t->rcv.ack_now)
+		return; /* one answers both */
+	if (!limit_allows(&t->challenges, e->now, CHALLENGES_MAX, CHALLENGES_PERIOD_US) ||
+	    !limit_allows(&e->challenges, e->now, CHALLENGES_ENGINE_MAX,
+			  CHALLENGES_ENGINE_PERIOD_US)) {
+		e->counters.challenge_acks_limited++;
+		return;
+	}
+	e->counters.challenge_acks++;
+	tcb_ack_now(e, t);
+}
+
+/* Answers without a connection. */
+
+void reply_reset(struct engine *e, const struct segment *in)
+{
+	struct reply *r;
+
+	if (e->replies_n == REPLIES_MAX) {
+		e->counters.replies_limited++;
+		return;
+	}
+	r = &e->replies[(e->replies_head + e->replies_n++) % REPLIES_MAX];
+	*r = (struct reply){ .flow = in->flow, .ctl = CTL_RST };
+	if (in->ctl & CTL_ACK) {
+		r->seq = in->ack;
+	} else {
+		r->ack = seq_add(in->seq, e->arriving.len);
+		r->ctl = CTL_RST | CTL_ACK;
+	}
+}
+
+/* All but the text, which spans_n bounds. */
+static void fill_plain(struct segment *out, const struct flow *f, uint8_t ctl, seqno seq, seqno ack)
+{
+	out->flow = *f;
+	out->seq = seq;
+	out->ack = ack;
+	out->wnd = 0;
+	out->urgent = 0;
+	out->ctl = ctl;
+	out->options = 0;
+	out->mss = 0;
+	out->wscale = 0;
+	out->sacks_n = 0;
+	out->ts_val = out->ts_ecr = 0;
+	out->piece_bytes = 0;
+	out->link_mtu = 0;
+	out->ttl = 64;
+	out->tos = 0;
+	out->spans_n = 0;
+}
+
+static void output_reply(struct engine *e, struct segment *out)
+{
+	const struct reply *r = &e->replies[e->replies_head];
+
+	fill_plain(out, &r->flow, r->ctl, r->seq, r->ack);
+	e->replies_head = (e->replies_head + 1) % REPLIES_MAX;
+	e->replies_n--;
+	e->counters.resets_out++;
+	e->counters.segments_out++;
+}
+
+/* The window. */
+
+seqno tcb_window_edge(const struct tcb *t)
+{
+	const uint32_t unread = t->recvq.unread;
+	const uint32_t room = t->rcv.limit > unread ? t->rcv.limit - unread : 0;
+
+	return seq_max(t->rcv.adv, seq_add(t->rcv.nxt, room));
+}
+
+/* MUST-39, RFC 9293 3.8.6.2.2: the edge moves by a segment or half the buffer, or not at all. */
+static bool worth_offering(const struct tcb *t, seqno edge)
+{
+	const uint32_t grown = seq_ahead(edge, t->rcv.adv);
+
+	return grown && grown >= min_u32(t->rcv.limit / 2, t->rcv.mss);
+}
+
+/* The header's window field. Rounded up, so that scaling takes back no octet that was offered
+ * (SHLD-14): at most 2^shift - 1 octets beyond the buffer's limit.
+ */
+static uint16_t offer(struct tcb *t)
+{
+	const seqno edge = tcb_window_edge(t);
+	const uint32_t unit = 1U << t->rcv.wscale;
+	uint32_t field;
+
+	if (worth_offering(t, edge))
+		t->rcv.adv = edge;
+	field = min_u32((tcb_rcv_wnd(t) + unit - 1) / unit, UINT16_MAX);
+	t->rcv.adv = seq_max(t->rcv.adv, seq_add(t->rcv.nxt, field * unit));
+	return (uint16_t)field;
+}
+
+void tcb_window_update(struct engine *e, struct tcb *t)
+{
+	const seqno edge = tcb_window_edge(t);
+	const uint32_t left = tcb_rcv_wnd(t), half = t->rcv.limit / 2;
+
+	if (t->rcv.fin || !tcb_syn_acked(t) || t->state == ST_CLOSED || !worth_offering(t, edge))
+		return;
+	/* Every ACK offers it; one of its own is due when the peer may be waiting for it. */
+	if (left < min_u32(2U * t->rcv.mss, half) || seq_ahead(edge, t->rcv.adv) >= half)
+		tcb_ack_now(e, t);
+}
+
+/* Segments of a connection. */
+
+static void fill(const struct engine *e, struct tcb *t, struct segment *out, seqno seq)
+{
+	fill_plain(out, &t->flow, CTL_ACK, seq, t->rcv.nxt);
+	out->ttl = t->params.ttl; /* MUST-49 */
+	out->tos = (uint8_t)(t->params.dscp << 2); /* MUST-48, SHLD-22 */
+	if (t->timestamps) {
+		out->options = OPT_TIMESTAMPS;
+		out->ts_val = tcb_ts_now(e, t);
+		out->ts_ecr = t->ts.recent;
+	}
+}
+
+/* Every segment but the first SYN acknowledges, and so settles what was owed. */
+static void acknowledged(struct engine *e, struct tcb *t, uint32_t pieces)
+{
+	t->rcv.acked = t->rcv.nxt;
+	t->rcv.unacked = 0;
+	t->rcv.ack_now = false;
+	timer_clear(t, TIMER_DELAYED_ACK);
+	tcb_time_wait_acked(e, t);
+	t->segments_out += pieces;
+	e->counters.segments_out += pieces;
+}
+
+static void output_reset(struct engine *e, struct tcb *t, struct segment *out)
+{
+	const seqno right = seq_add(t->snd.una, t->snd.wnd);
+
+	/* <SEQ=SND.NXT><CTL=RST>, as far as the peer can accept it. */
+	fill_plain(out, &t->flow, CTL_RST, seq_min(t->snd.nxt, seq_max(right, t->snd.una)),
+		   (seqno){ 0 });
+	out->ttl = t->params.ttl;
+	out->tos = (uint8_t)(t->params.dscp << 2);
+	t->rst_owed = false;
+	t->segments_out++;
+	e->counters.resets_out++;
+	e->counters.segments_out++;
+	if (!t->in_use)
+		tcb_free(e, t);
+}
+
+static void count_again(struct engine *e, struct tcb *t, uint32_t pieces, uint32_t octets)
+{
+	t->snd.timing = false; /* RFC 6298 3, Karn */
+	t->snd.ambiguous = true;
+	t->retransmitted_segments += pieces;
+	t->retransmitted_bytes += octets;
+	e->counters.retransmitted_segments += pieces;
+	e->counters.retransmitted_bytes += octets;
+}
+
+static void start_timing(const struct engine *e, struct tcb *t)
+{
+	t->snd.timing = true;
+	t->snd.timed_end = t->snd.nxt;
+	t->snd.timed_at = e->now;
+}
+
+/* MUST-14, SHLD-5, MAY-3: always with the MSS option; MUST-65: nowhere else. */
+static void output_syn(struct engine *e, struct tcb *t, struct segment *out)
+{
+	const bool again = !seq_eq(t->snd.nxt, t->iss);
+
+	fill(e, t, out, t->iss);
+	out->ctl = CTL_SYN | CTL_ACK;
+	out->options |= OPT_MSS;
+	out->mss = t->rcv.mss;
+	if (t->window_scaling) {
+		out->options |= OPT_WSCALE;
+		out->wscale = t->rcv.wscale;
+	}
+	if (t->state == ST_SYN_SENT) {
+		out->ctl = CTL_SYN;
+		out->ack = (seqno){ 0 };
+		out->wnd = (uint16_t)min_u32(t->rcv.limit, UINT16_MAX);
+		t->segments_out++;
+		e->counters.segments_out++;
+	} else {
+		acknowledged(e, t, 1);
+		out->wnd = (uint16_t)min_u32(tcb_rcv_wnd(t),
+					     UINT16_MAX); /* RFC 7323 2.2: not scaled */
+	}
+	t->snd.rtx = seq_add(t->iss, 1);
+	t->snd.nxt = seq_max(t->snd.nxt, t->snd.rtx);
+	if (again)
+		count_again(e, t, 1, 0);
+	else
+		start_timing(e, t);
+	if (!vtime_is_set(t->timers[TIMER_RETRANSMISSION]))
+		tcb_rearm(e, t);
+}
+
+/* A bare ACK, <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>. Where SND.NXT lies beyond the peer's window (a probe
+ * is out, or the window shrank) the peer would not accept it: then the window's edge.
+ */
+static void output_ack(struct engine *e, struct tcb *t, struct segment *out)
+{
+	const seqno right = seq_add(t->snd.una, t->snd.wnd);
+
+	fill(e, t, out, tcb_syn_acked(t) ? seq_min(t->snd.nxt, right) : t->snd.nxt);
+	if (t->rcv.dup_acks)
+		t->rcv.dup_acks--;
+	out->wnd = offer(t);
+	acknowledged(e, t, 1);
+}
+
+/* What is to be sent at `at`. */
+struct plan {
+	seqno at;
+	uint32_t n; /* text octets */
+	bool fin;
+	bool probe; /* into a closed window */
+};
+
+static bool may_send_text(const struct tcb *t)
+{
+	switch (t->state) {
+	case ST_ESTABLISHED:
+	case ST_FIN_WAIT_1:
+	case ST_CLOSE_WAIT:
+	case ST_CLOSING:
+	case ST_LAST_ACK:
+		return true;
+	case ST_CLOSED:
+	case ST_LISTEN:
+	case ST_SYN_SENT:
+	case ST_SYN_RECEIVED:
+	case ST_FIN_WAIT_2:
+	case ST_TIME_WAIT:
+	case ST__COUNT:
+		break;
+	}
+	return false;
+}
+
+bool tcb_has_unsent(const struct tcb *t)
+{
+	return may_send_text(t) && seq_lt(t->snd.rtx, seq_add(tcb_text_end(t), t->snd.fin_queued));
+}
+
+/* How far the congestion window lets text at `at` go. RFC 3042: two segments more while the first two
+ * duplicate ACKs say that something still arrives.
+ */
+static uint32_t congestion_room(const struct tcb *t, seqno at)
+{
+	const uint32_t extra = t->cc.recovering ? 0 : min_u32(t->cc.dup_acks, LIMITED_TRANSMIT);
+
+	return seq_ahead(seq_add(t->snd.una, t->cc.cwnd + extra * t->snd.mss), at);
+}
+
+/* Nagle's algorithm (MUST-17). DEVIATION(SHLD-7): as Minshall changed it and as the deployed stacks have
+ * it: what is unacknowledged holds a short segment back only when it is short itself. The end of a long
+ * message does not wait for a peer that delays its ACK of an odd number of segments.
+ */
+static bool nagle_holds(const struct tcb *t)
+{
+	return t->params.nagle && !t->snd.fin_queued && seq_lt(t->snd.una, t->snd.small_end);
+}
+
+/* Is text shorter than a segment worth sending? RFC 9293 3.8.6.2.1 (MUST-38), with Nagle in (2) and (3).
+ * (1) is a full segment; (4) is snd.force.
+ */
+static bool small_may_go(const struct tcb *t, seqno at, uint32_t n, uint32_t queued)
+{
+	if (t->snd.force || seq_lt(at, t->snd.nxt))
+		return true;
+	return (n == queued || n >= t->snd.wnd_max / 2) && !nagle_holds(t);
+}
+
+/* Whole segments (SHLD-28), and a short one behind them when it may go. */
+static uint32_t cut(const struct engine *e, const struct tcb *t, seqno at, uint32_t n,
+		    uint32_t queued)
+{
+	const uint32_t mss = t->snd.mss;
+	const uint32_t burst = max_u32(e->cfg.segment_bytes_max / mss * mss, mss);
+	const uint32_t some = min_u32(n, burst);
+
+	if (some < mss)
+		return some && small_may_go(t, at, some, queued) ? some : 0;
+	if (some % mss == 0)
+		return some;
+	if (some == queued && small_may_go(t, at, some, queued))
+		return some;
+	return some - some % mss;
+}
+
+static bool plan_text(const struct engine *e, struct tcb *t, struct plan *ret)
+{
+	/* SHLD-15: nothing new goes beyond the right edge, also when the peer moved it left; SHLD-16: what is
+	 * sent again goes up to it, and MAY-7 is not made use of. */
+	const seqno end = tcb_text_end(t), right = seq_add(t->snd.una, t->snd.wnd);
+	struct plan p = { .at = t->snd.fast ? t->snd.una : t->snd.rtx };
+	const uint32_t queued = seq_ahead(end, p.at);
+	uint32_t room = seq_ahead(right, p.at);
+
+	if (room == 0 && t->snd.force) { /* MUST-36 */
+		p.probe = true;
+		room = 1;
+	}
+	if (t->snd.fast || t->snd.force)
+		p.n = min_u32(min_u32(queued, room), t->snd.mss);
+	else
+		p.n = cut(e, t, p.at, min_u32(min_u32(queued, room), congestion_room(t, p.at)),
+			  queued);
+	p.fin = t->snd.fin_queued && p.n < room && seq_eq(seq_add(p.at, p.n), end);
+	if (p.n == 0 && !p.fin)
+		return false;
+	*ret = p;
+	return true;
+}
+
+/* RFC 5681 4.1: after a pause of more than an RTO the window may no longer fit the path. */
+static void restart_after_idle(const struct engine *e, struct tcb *t)
+{
+	if (tcb_flight(t) == 0 && vtime_since(e->now, t->snd.last_at) > rtt_rto_us(t))
+		t->cc.cwnd = min_u32(t->cc.cwnd, cc_initial_window(t));
+}
+
+static uint32_t pieces_of(const struct tcb *t, uint32_t n)
+{
+	return n > t->snd.mss ? (n + t->snd.mss - 1) / t->snd.mss : 1;
+}
+
+static void sent(struct engine *e, struct tcb *t, const struct plan *p)
+{
+	const bool idle = tcb_flight(t) == 0;
+	const seqno next = seq_add(p->at, p->n + p->fin);
+	const uint32_t again = min_u32(seq_ahead(t->snd.nxt, p->at), p->n + p->fin);
+
+	t->snd.rtx = seq_max(t->snd.rtx, next);
+	t->snd.nxt = seq_max(t->snd.nxt, next);
+	if (p->n % t->snd.mss)
+		t->snd.small_end = seq_max(t->snd.small_end, seq_add(p->at, p->n));
+	if (again)
+		count_again(e, t, pieces_of(t, again), min_u32(again, p->n));
+	else if (!t->snd.timing && !p->probe)
+		start_timing(e, t);
+	if (p->probe) {
+		t->snd.probing = true;
+		e->counters.zero_window_probes++;
+	}
+	e->counters.text_bytes_out += p->n;
+	t->snd.last_at = e->now;
+	/* A probe's timer was set when the one before expired: its intervals double. */
+	if (!vtime_is_set(t->timers[TIMER_RETRANSMISSION]) || (idle && !p->probe))
+		tcb_rearm(e, t);
+	if (t->params.user_timeout_us && !vtime_is_set(t->timers[TIMER_USER_TIMEOUT]))
+		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, t->params.user_timeout_us));
+	t->snd.fast = t->snd.force = false;
+}
+
+static bool output_text(struct engine *e, struct tcb *t, struct segment *out)
+{
+	struct plan p;
+
+	restart_after_idle(e, t);
+	if (!plan_text(e, t, &p)) {
+		t->snd.fast = t->snd.force = false;
+		if (!vtime_is_set(t->timers[TIMER_RETRANSMISSION]))
+			tcb_rearm(e, t); /* only a timer can go on: see stuck() */
+		return false;
+	}
+	fill(e, t, out, p.at);
+	out->spans_n = sendq_spans(&e->pool, &t->sendq, p.at, p.n, out->text);
+	if (p.n > t->snd.mss)
+		out->piece_bytes = (uint16_t)t->snd.mss;
+	if (p.n && seq_eq(seq_add(p.at, p.n), tcb_text_end(t)))
+		out->ctl |= CTL_PSH; /* MUST-60, MUST-61; SHLD-27 */
+	if (p.fin)
+		out->ctl |= CTL_FIN;
+	out->wnd = offer(t);
+	acknowledged(e, t, pieces_of(t, p.n));
+	sent(e, t, &p);
+	return true;
+}
+
+static bool output_tcb(struct engine *e, struct tcb *t, struct segment *out)
+{
+	if (t->state == ST_CLOSED) {
+		if (!t->rst_owed)
+			return false;
+		output_reset(e, t, out);
+		return true;
+	}
+	if (seq_eq(t->snd.rtx, t->iss)) {
+		output_syn(e, t, out);
+		return true;
+	}
+	if (t->rcv.dup_acks) { /* first, so that text does not take their place: RFC 5681 4.2 */
+		output_ack(e, t, out);
+		return true;
+	}
+	if (may_send_text(t) && output_text(e, t, out))
+		return true;
+	if (!t->rcv.ack_now)
+		return false;
+	output_ack(e, t, out);
+	return true;
+}
+
+bool engine_output(struct engine *e, vtime now, struct segment *ret_seg)
+{
+	struct link *l;
+
+	engine_clock(e, now);
+	if (e->replies_n) {
+		output_reply(e, ret_seg);
+		return true;
+	}
+	while ((l = list_first(&e->out))) {
+		struct tcb *t = LINK_OWNER(l, struct tcb, out);
+
+		list_remove(l);
+		if (!output_tcb(e, t, ret_seg))
+			continue;
+		if (t->state != ST_CLOSED)
+			list_append(&e->out, l); /* behind the others: it may have more */
+		return true;
+	}
+	return false;
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The transmission control block and the engine's inside. Private to daemon/tcp/. Field names are the
+ * RFC's where it has one (RFC 9293 3.3.1).
+ */
+#pragma once
+#include "base/macros.h"
+#include "tcp/buffer.h"
+#include "tcp/cc.h"
+#include "tcp/engine.h"
+#include "tcp/list.h"
+#include "tcp/timers.h"
+
+_Static_assert((int)CHUNK_BYTES == (int)ENGINE_CHUNK_BYTES, "one size of chunks");
+_Static_assert(sizeof(struct flow) == 40, "flows are hashed as octets: no padding");
+
+/* At most `max` in any period of `period_us`, RFC 5961 7. */
+struct limit {
+	vtime since;
+	uint32_t n;
+};
+
+struct tcb {
+	struct flow flow; /* for as long as it lives: MUST-45 */
+	uint32_t hash; /* of flow */
+	uint32_t hash_next; /* slot + 1 in the bucket's chain; in the free list while free */
+	uint32_t gen;
+	enum tcp_state state;
+
+	bool in_use; /* allocated and not released: conn_ids of gen are valid */
+	bool passive; /* MUST-11 */
+	bool opened; /* was ESTABLISHED */
+	bool direct; /* the service takes text as it arrives */
+	bool stopped; /* nobody reads any more */
+	bool close_queued; /* CLOSE in SYN-RECEIVED with text pending: 3.10.4 */
+	enum cause close_cause; /* of close_queued */
+	bool rst_owed; /* CLOSED, and the peer is to be told */
+	bool timestamps, window_scaling; /* in use on this connection */
+	bool want_writable; /* conn_send() took less than was offered */
+	enum end_reason reason;
+	enum closed_by closed_by;
+
+	seqno iss, irs;
+	struct {
+		seqno una, nxt, wl1, wl2;
+		seqno rtx; /* next to put on the wire: behind nxt while retransmitting */
+		uint32_t wnd; /* octets, scaled: REC-1 */
+		uint32_t wnd_max; /* largest the peer ever offered: SWS avoidance, RFC 5961 5.2 */
+		uint32_t mss; /* text octets of a full segment, options deducted: MUST-16 */
+		uint8_t wscale;
+		bool fin_queued; /* CLOSE was called: a FIN follows the last octet queued */
+		bool fin_acked;
+		bool fast; /* one segment at una is to be sent again: RFC 5681 3.2 */
+		bool force; /* one segment may go whatever the window and Nagle say */
+		bool probing; /* what is outstanding was a probe into a closed window */
+		bool syn_lost; /* the SYN was sent more than once */
+		bool ambiguous; /* sent again since an RTT was measured: only a timestamp can measure */
+		bool timing; /* an RTT is being measured: of the octet before timed_end */
+		seqno small_end; /* end of the last segment sent that was not full; una when that arrived */
+		seqno timed_end;
+		vtime timed_at;
+		vtime last_at; /* when text was last sent */
+	} snd;
+	struct {
+		seqno nxt;
+		seqno adv; /* right edge offered: never moves left (SHLD-14) */
+		seqno acked; /* rcv.nxt as last sent: Last.ACK.sent of RFC 7323 */
+		seqno fin_at; /* with fin_known: where the peer's FIN is */
+		uint32_t limit; /* octets that the window may span: buffer, pool and scale */
+		uint32_t unacked; /* octets in order since the last ACK */
+		uint32_t mss_seen; /* largest piece that arrived: what two segments are, SHLD-19 */
+		uint16_t mss; /* what we announced */
+		uint8_t wscale;
+		bool fin_known; /* a FIN arrived, maybe before the text in front of it */
+		bool fin; /* rcv.nxt has passed it */
+		bool ack_now;
+		uint8_t dup_acks; /* duplicate ACKs owed, one per segment out of order: RFC 5681 3.2 */
+	} rcv;
+	struct {
+		uint32_t recent; /* TS.Recent */
+		uint32_t offset; /* of our clock, per connection */
+		vtime recent_at;
+	} ts;
+	struct {
+		const struct cc_ops *ops;
+		uint32_t cwnd, ssthresh; /* octets */
+		uint32_t acked; /* octets acknowledged towards the next increment */
+		uint8_t dup_acks; /* in a row, arrived */
+		bool recovering;
+		bool recovery_acked; /* the first partial ACK was seen */
+		seqno recover; /* RFC 6582 */
+	} cc;
+	struct {
+		uint32_t srtt_us, var_us, min_us; /* srtt_us 0: not measured */
+		uint32_t rto_us; /* without backoff */
+		uint8_t backoffs; /* in a row */
+	} rtt;
+
+	struct sendq sendq;
+	struct recvq recvq;
+
+	struct timer_node node; /* runs until the earliest of timers[], or earlier */
+	vtime timers[TIMER__COUNT]; /* VTIME_NEVER: off */
+	struct limit challenges;
+
+	struct link out; /* engine.out: something may be sent */
+	struct link reporting; /* engine.reporting: reports is not 0 */
+	struct link age; /* listener.half_open in SYN-RECEIVED, engine.time_wait in TIME-WAIT */
+	struct link waiting; /* engine.waiting: for a chunk to send with */
+	unsigned reports; /* enum report_kind */
+
+	uint64_t serial, cookie;
+	listener_id listener; /* passive */
+	uint16_t link_mtu;
+	vtime created_at, opened_at, closed_at, state_since;
+	uint64_t bytes_in, bytes_out, segments_in, segments_out;
+	uint64_t retransmitted_segments, retransmitted_bytes;
+	struct tcp_params params;
+};
+
+struct listener {
+	uint32_t gen;
+	uint32_t port_next; /* slot + 1 in the chain of its port; in the free list while free */
+	bool in_use;
+	struct endpoint local;
+	struct tcp_params params;
+	uint64_t cookie;
+	uint32_t backlog, conns_max;
+	uint32_t syn_received, live;
+	uint64_t accepted, refused;
+	struct link half_open; /* its connections in SYN-RECEIVED */
+};
+
+/* An answer that no connection gives: RFC 9293 3.5.2. */
+struct reply {
+	struct flow flow;
+	seqno seq, ack;
+	uint8_t ctl;
+};
+
+enum { REPLIES_MAX = 512, TRACES_MAX = 4096, PORT_BUCKETS = 256 };
+
+struct engine {
+	struct engine_config cfg;
+	vtime now;
+	struct engine_counters counters; /* chunks_* are filled in when asked */
+	uint32_t edges[ST__COUNT];
+
+	struct tcb *tcbs;
+	uint32_t tcbs_fresh; /* slots below were used at some time */
+	uint32_t tcbs_free; /* slot + 1 */
+	uint32_t *buckets; /* slot + 1 */
+	uint32_t buckets_mask;
+	uint32_t ephemeral; /* RFC 6056: counts local ports given out */
+	uint64_t serial_next;
+
+	struct listener *listeners;
+	uint32_t listeners_fresh, listeners_free;
+	uint32_t ports[PORT_BUCKETS]; /* slot + 1 */
+
+	struct pool pool;
+	struct wheel wheel;
+	struct link out, reporting, time_wait, waiting;
+	struct limit challenges;
+
+	/* The segment that engine_input() works on, as it came: what traces say of it. */
+	struct {
+		uint8_t ctl;
+		seqno seq, ack;
+		uint32_t len; /* SEG.LEN */
+	} arriving;
+	/* A delivery that conn_delivered() has not answered yet. */
+	struct {
+		struct tcb *tcb;
+		const uint8_t *text;
+		uint32_t len;
+		uint32_t piece;
+	} direct;
+
+	struct reply replies[REPLIES_MAX];
+	uint32_t replies_head, replies_n;
+	struct trace traces[TRACES_MAX];
+	uint32_t traces_head, traces_n;
+};
+
+static inline uint32_t min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+static inline uint32_t max_u32(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
+static inline bool vtime_is_set(vtime t)
+{
+	return vtime_before(t, VTIME_NEVER);
+}
+
+/* How far `now` is past t; 0 when it is not. */
+static inline uint64_t vtime_since(vtime now, vtime t)
+{
+	return vtime_before(t, now) ? now.us - t.us : 0;
+}
+
+/* What is sent and not acknowledged, in sequence numbers. */
+static inline uint32_t tcb_flight(const struct tcb *t)
+{
+	return seq_sub(t->snd.nxt, t->snd.una);
+}
+
+/* Is the handshake's SYN acknowledged? */
+static inline bool tcb_syn_acked(const struct tcb *t)
+{
+	return !seq_eq(t->snd.una, t->iss);
+}
+
+/* Where the queued text ends, and the FIN goes. */
+static inline seqno tcb_text_end(const struct tcb *t)
+{
+	return seq_add(t->sendq.front, t->sendq.used);
+}
+
+static inline uint32_t tcb_rcv_wnd(const struct tcb *t)
+{
+	return seq_ahead(t->rcv.adv, t->rcv.nxt);
+}
+
+/* engine.c */
+void engine_clock(struct engine *e, vtime now);
+struct tcb *engine_find(const struct engine *e, conn_id id);
+conn_id engine_id(const struct engine *e, const struct tcb *t);
+/* A new TCB in state CLOSED or LISTEN, in the table under its flow. NULL: conns_max. */
+struct tcb *tcb_new(struct engine *e, enum tcp_state state, const struct flow *f, uint32_t hash);
+void tcb_free(struct engine *e, struct tcb *t);
+/* Every change of state. detail: see struct trace. */
+void tcb_enter(struct engine *e, struct tcb *t, enum tcp_state to, enum cause cause,
+	       unsigned detail, enum rule rule);
+/* CLOSED, for the reason. */
+void tcb_end(struct engine *e, struct tcb *t, enum end_reason reason, enum cause cause,
+	     unsigned detail, enum rule rule);
+/* The same, and the peer gets a RST. */
+void tcb_reset(struct engine *e, struct tcb *t, enum end_reason reason, enum cause cause,
+	       unsigned detail, enum rule rule);
+void tcb_report(struct engine *e, struct tcb *t, enum report_kind kind);
+void tcb_want_output(struct engine *e, struct tcb *t);
+/* t NULL: for no connection. Counts nothing. */
+void engine_refused(struct engine *e, const struct tcb *t, enum tcp_state state,
+		    const struct flow *f, enum rule rule);
+void engine_edge(struct engine *e, const struct endpoint *local, uint32_t slot, enum tcp_state from,
+		 enum tcp_state to, enum cause cause, enum rule rule);
+bool limit_allows(struct limit *l, vtime now, uint32_t max, uint64_t period_us);
+
+/* table.c */
+uint32_t table_hash(const struct engine *e, const struct flow *f);
+struct tcb *table_find(const struct engine *e, const struct flow *f, uint32_t hash);
+void table_insert(struct engine *e, struct tcb *t);
+void table_remove(struct engine *e, struct tcb *t);
+
+/* listeners.c */
+struct listener *listener_find(const struct engine *e, const struct endpoint *to);
+struct listener *listener_of(const struct engine *e, listener_id id);
+listener_id listener_id_of(const struct engine *e, const struct listener *l);
+
+/* isn.c */
+uint32_t isn_ts_offset(const struct engine *e, const struct flow *f);
+uint32_t isn_port_offset(const struct engine *e, const struct flow *f);
+/* Our timestamp clock for this connection, milliseconds. */
+uint32_t tcb_ts_now(const struct engine *e, const struct tcb *t);
+
+/* handshake.c: what both opens share */
+uint16_t mss_of_link(uint16_t link_mtu, bool v4);
+void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, uint16_t link_mtu);
+/* What the peer's SYN says: IRS, window, options. */
+void tcb_take_syn(struct engine *e, struct tcb *t, const struct segment *seg);
+void tcb_established(struct engine *e, struct tcb *t);
+/* After params changed, or the handshake settled the scale. */
+void tcb_set_limit(const struct engine *e, struct tcb *t);
+
+/* ack.c */
+enum verdict { CONTINUE, DONE };
+enum verdict arrives_check_ack(struct engine *e, struct tcb *t, struct segment *seg);
+/* SND.UNA < ack =< SND.NXT: text, SYN and FIN up to it have arrived. */
+void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno ack);
+
+/* arrives_text.c */
+void arrives_from_sixth(struct engine *e, struct tcb *t, struct segment *seg, struct delivery *ret);
+/* Takes n octets of sequence space off the front. */
+void seg_trim_front(struct segment *seg, uint32_t n);
+/* Leaves `keep` octets of text; what is cut takes the FIN with it. */
+void seg_trim_back(struct segment *seg, uint32_t keep);
+
+/* timeouts.c */
+void timer_set(struct engine *e, struct tcb *t, enum timer_kind kind, vtime at);
+void timer_clear(struct tcb *t, enum timer_kind kind);
+void timers_clear(struct engine *e, struct tcb *t);
+vtime tcb_next_timer(const struct tcb *t);
+/* The retransmission timer starts anew, or stops, as what is outstanding says. */
+void tcb_rearm(struct engine *e, struct tcb *t);
+void tcb_start_time_wait(struct engine *e, struct tcb *t, enum rule rule);
+/* The ACK that TIME-WAIT owed is out. */
+void tcb_time_wait_acked(struct engine *e, struct tcb *t);
+void tcb_limit_fin_wait_2(struct engine *e, struct tcb *t);
+
+/* rtt.c */
+void rtt_open(struct tcb *t);
+void rtt_sample(struct tcb *t, uint64_t us);
+/* At ESTABLISHED, when the SYN was sent more than once: RFC 6298 5.7. */
+void rtt_after_lost_syn(struct tcb *t);
+uint32_t rtt_rto_us(const struct tcb *t); /* with backoff */
+
+/* output.c */
+/* An ACK is to be sent after all input is in. */
+void tcb_ack_now(struct engine *e, struct tcb *t);
+/* The same, but only within the limits of RFC 5961 7. */
+void tcb_challenge(struct engine *e, struct tcb *t);
+/* The right edge that could be offered now, were silly windows no matter. */
+seqno tcb_window_edge(const struct tcb *t);
+/* After text was read: may the peer be told of more room at once? */
+void tcb_window_update(struct engine *e, struct tcb *t);
+/* Is there anything that has not been sent at all? */
+bool tcb_has_unsent(const struct tcb *t);
+/* Reset Generation, RFC 9293 3.5.2. */
+void reply_reset(struct engine *e, const struct segment *in);
+
+/* user_calls.c */
+void tcb_close_now(struct engine *e, struct tcb *t, enum cause cause);
+/* Is there so much room to send that its user is worth waking? */
+bool tcb_send_room(const struct tcb *t);

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* OPEN, SEND, RECEIVE, CLOSE, ABORT, STATUS: RFC 9293 3.10.1 to 3.10.6. */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "tcb.h"
+
+/* OPEN, active. DEVIATION(MUST-51, MUST-52, MUST-53, SHLD-24): no source routes: routers drop such packets
+ * today (RFC 7126), and a peer's would let it choose where our answers go.
+ */
+
+/* MUST-46 */
+static bool may_open(const struct flow *f)
+{
+	return !addr_is_any(&f->remote.addr) && !addr_is_multicast(&f->remote.addr) &&
+	       !addr_is_broadcast(&f->remote.addr) && f->remote.port != 0 &&
+	       !addr_is_any(&f->local.addr) && !addr_is_multicast(&f->local.addr) &&
+	       !addr_is_broadcast(&f->local.addr) &&
+	       addr_is_v4(&f->local.addr) == addr_is_v4(&f->remote.addr);
+}
+
+/* RFC 6056 3.3.3: a walk through the range that starts elsewhere for each peer. */
+static WRAPS int choose_port(struct engine *e, struct flow *f)
+{
+	const uint32_t n = (uint32_t)e->cfg.local_port_max - e->cfg.local_port_min + 1;
+	uint32_t offset;
+
+	if (e->cfg.local_port_min == 0 || e->cfg.local_port_max < e->cfg.local_port_min)
+		return -EADDRNOTAVAIL;
+	f->local.port = 0;
+	offset = isn_port_offset(e, f);
+	for (uint32_t i = 0; i < n; i++) {
+		f->local.port = (uint16_t)(e->cfg.local_port_min + (offset + e->ephemeral++) % n);
+		if (!table_find(e, f, table_hash(e, f)))
+			return 0;
+	}
+	return -EADDRNOTAVAIL;
+}
+
+int engine_connect(struct engine *e, vtime now, const struct conn_open *open, conn_id *ret_id)
+{
+	struct flow f = open->flow;
+	struct tcb *t;
+	uint32_t hash;
+	int rc;
+
+	engine_clock(e, now);
+	if (!may_open(&f))
+		return -EINVAL;
+	if (f.local.port == 0) {
+		rc = choose_port(e, &f);
+		if (rc)
+			return rc;
+	}
+	hash = table_hash(e, &f);
+	if (table_find(e, &f, hash))
+		return -EADDRINUSE;
+	t = tcb_new(e, ST_CLOSED, &f, hash);
+	if (!t)
+		return -ENOBUFS;
+	t->cookie = open->cookie;
+	tcb_open(e, t, &open->params, open->link_mtu);
+	tcb_enter(e, t, ST_SYN_SENT, CAUSE_USER, 0, RULE_OPEN);
+	e->counters.active_opens++;
+	tcb_want_output(e, t); /* <SEQ=ISS><CTL=SYN> */
+	*ret_id = engine_id(e, t);
+	return 0;
+}
+
+/* SEND. */
+
+bool tcb_send_room(const struct tcb *t)
+{
+	const uint32_t most = t->params.send_buffer_bytes, used = t->sendq.used;
+
+	return used < most && (used == 0 || most - used >= most / 4);
+}
+
+static int may_send(const struct tcb *t)
+{
+	switch (t->state) {
+	case ST_SYN_SENT:
+	case ST_SYN_RECEIVED:
+	case ST_ESTABLISHED:
+	case ST_CLOSE_WAIT:
+		return t->close_queued ? -EPIPE : 0;
+	case ST_CLOSED:
+	case ST_LISTEN:
+		return -ENOTCONN;
+	case ST_FIN_WAIT_1:
+	case ST_FIN_WAIT_2:
+	case ST_CLOSING:
+	case ST_LAST_ACK:
+	case ST_TIME_WAIT:
+	case ST__COUNT:
+		break;
+	}
+	return -EPIPE; /* "connection closing" */
+}
+
+int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
+	      size_t *ret_taken)
+{
+	struct tcb *t = engine_find(e, id);
+	uint32_t room, offered, taken;
+	int rc;
+
+	engine_clock(e, now);
+	if (!t)
+		return -EBADF;
+	rc = may_send(t);
+	if (rc)
+		return rc;
+	room = t->params.send_buffer_bytes > t->sendq.used
+		       ? t->params.send_buffer_bytes - t->sendq.used
+		       : 0;
+	offered = len < room ? (uint32_t)len : room;
+	taken = sendq_put(&e->pool, &t->sendq, data, offered);
+	if (taken)
+		tcb_want_output(e, t);
+	if (taken < len) {
+		t->want_writable = true;
+		if (taken < offered) /* no chunk was left */
+			list_append(&e->waiting, &t->waiting);
+	}
+	*ret_taken = taken;
+	return 0;
+}
+
+/* RECEIVE. */
+
+unsigned conn_peek(const struct engine *e, conn_id id, struct span *ret_spans, unsigned max)
+{
+	const struct tcb *t = engine_find(e, id);
+
+	return t ? recvq_spans(&e->pool, &t->recvq, ret_spans, max) : 0;
+}
+
+static void consume(struct engine *e, struct tcb *t, uint32_t n)
+{
+	recvq_consume(&e->pool, &t->recvq, n);
+	tcb_window_update(e, t);
+}
+
+int conn_consume(struct engine *e, vtime now, conn_id id, size_t n)
+{
+	struct tcb *t = engine_find(e, id);
+
+	engine_clock(e, now);
+	if (!t)
+		return -EBADF;
+	if (n > t->recvq.unread)
+		return -EINVAL;
+	if (n)
+		consume(e, t, (uint32_t)n);
+	return 0;
+}
+
+int conn_receive(struct engine *e, vtime now, conn_id id, void *buf, size_t len, size_t *ret_got)
+{
+	struct tcb *t = engine_find(e, id);
+	uint8_t *p = buf;
+	size_t got = 0;
+	struct span s;
+
+	engine_clock(e, now);
+	if (!t)
+		return -EBADF;
+	if (t->state == ST_CLOSED && t->recvq.unread == 0 && !t->rcv.fin)
+		return -ENOTCONN;
+	while (got < len && recvq_spans(&e->pool, &t->recvq, &s, 1)) {
+		const uint32_t n = len - got < s.len ? (uint32_t)(len - got) : s.len;
+
+		memcpy(p + got, s.base, n);
+		recvq_consume(&e->pool, &t->recvq, n);
+		got += n;
+	}
+	if (got)
+		tcb_window_update(e, t);
+	*ret_got = got;
+	return 0;
+}
+
+bool conn_at_eof(const struct engine *e, conn_id id)
+{
+	const struct tcb *t = engine_find(e, id);
+
+	return t && t->rcv.fin && t->recvq.unread == 0;
+}
+
+int conn_stop_reading(struct engine *e, vtime now, conn_id id)
+{
+	struct tcb *t = engine_find(e, id);
+
+	engine_clock(e, now);
+	if (!t)
+		return -EBADF;
+	if (t->state == ST_CLOSED)
+		return -ENOTCONN;
+	t->stopped = true;
+	t->direct = false;
+	if (t->recvq.unread == 0) {
+		tcb_limit_fin_wait_2(e, t);
+		return 0;
+	}
+	if (t->state == ST_TIME_WAIT) {
+		recvq_clear(&e->pool, &t->recvq); /* both sides are done: nobody to tell */
+		return 0;
+	}
+	/* SHLD-3, MAY-1 */
+	tcb_reset(e, t, END_RESET_BY_SERVICE, CAUSE_USER, 0, RULE_CLOSE_UNREAD);
+	return 0;
+}
+
+/* CLOSE and ABORT. */
+
+void tcb_close_now(struct engine *e, struct tcb *t, enum cause cause)
+{
+	const enum tcp_state to = t->state == ST_CLOSE_WAIT ? ST_LAST_ACK : ST_FIN_WAIT_1;
+
+	t->close_queued = false;
+	t->snd.fin_queued = true;
+	t->want_writable = false;
+	list_remove(&t->waiting);
+	if (t->closed_by == CLOSED_BY_NOBODY)
+		t->closed_by = CLOSED_BY_LOCAL;
+	tcb_enter(e, t, to, cause, 0, RULE_CLOSE);
+	tcb_want_output(e, t);
+}
+
+int conn_close(struct engine *e, vtime now, conn_id id, enum cause by)
+{
+	struct tcb *t = engine_find(e, id);
+
+	engine_clock(e, now);
+	if (!t)
+		return -EBADF;
+	switch (t->state) {
+	case ST_SYN_SENT:
+		tcb_end(e, t, END_CANCELLED, by, 0, RULE_CLOSE);
+		return 0;
+	case ST_SYN_RECEIVED:
+		if (t->close_queued)
+			return -EPIPE;
+		if (t->sendq.used == 0) {
+			tcb_close_now(e, t, by);
+			return 0;
+		}
+		t->close_queued = true; /* "queue for processing after entering ESTABLISHED" */
+		t->close_cause = by;
+		return 0;
+	case ST_ESTABLISHED:
+	case ST_CLOSE_WAIT:
+		tcb_close_now(e, t, by);
+		return 0;
+	case ST_CLOSED:
+	case ST_LISTEN:
+		return -ENOTCONN;
+	case ST_FIN_WAIT_1:
+	case ST_FIN_WAIT_2:
+	case ST_CLOSING:
+	case ST_LAST_ACK:
+	case ST_TIME_WAIT:
+	case ST__COUNT:
+		break;
+	}
+	return -EPIPE; /* "connection closing" */
+}
+
+int conn_abort(struct engine *e, vtime now, conn_id id, enum cause by, enum end_reason reason)
+{
+	struct tcb *t = engine_find(e, id);
+
+	engine_clock(e, now);
+	if (!t)
+		return -EBADF;
+	switch (t->state) {
+	case ST_CLOSED:
+	case ST_LISTEN:
+		return -ENOTCONN;
+	case ST_SYN_RECEIVED:
+	case ST_ESTABLISHED:
+	case ST_FIN_WAIT_1:
+	case ST_FIN_WAIT_2:
+	case ST_CLOSE_WAIT:
+		tcb_reset(e, t, reason, by, 0, RULE_ABORT); /* <SEQ=SND.NXT><CTL=RST> */
+		return 0;
+	case ST_SYN_SENT:
+	case ST_CLOSING:
+	case ST_LAST_ACK:
+	case ST_TIME_WAIT:
+	case ST__COUNT:
+		break;
+	}
+	tcb_end(e, t, reason, by, 0, RULE_ABORT);
+	return 0;
+}
+
+int conn_set_direct(struct engine *e, conn_id id, bool on)
+{
+	struct tcb *t = engine_find(e, id);
+
+	if (!t)
+		return -EBADF;
+	t->direct = on && !t->stopped;
+	return 0;
+}
+
+/* SHLD-21, MUST-17, MUST-21: also in the middle of a connection. The scale stays what the SYN said. */
+int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_params *params)
+{
+	struct tcb *t = engine_find(e, id);
+
+	engine_clock(e, now);
+	if (!t)
+		return -EBADF;
+	if (t->state == ST_CLOSED)
+		return -ENOTCONN;
+	t->params = *params;
+	tcb_set_limit(e, t);
+	tcb_limit_fin_wait_2(e, t);
+	if (t->state != ST_SYN_SENT)
+		tcb_window_update(e, t);
+	tcb_want_output(e, t);
+	return 0;
+}
+
+/* STATUS. */
+
+static void status_of_data(const struct engine *e, const struct tcb *t, struct conn_status *s)
+{
+	s->snd_wnd = t->snd.wnd;
+	s->rcv_wnd = tcb_rcv_wnd(t);
+	s->snd_wscale = t->snd.wscale;
+	s->rcv_wscale = t->rcv.wscale;
+	s->timestamps = t->timestamps;
+	s->window_scaling = t->window_scaling;
+	s->cwnd_bytes = t->cc.cwnd;
+	s->ssthresh_bytes = t->cc.ssthresh;
+	s->snd_mss = t->snd.mss;
+	s->rcv_mss = t->rcv.mss;
+	s->srtt_us = t->rtt.srtt_us;
+	s->rttvar_us = t->rtt.var_us;
+	s->rttmin_us = t->rtt.min_us;
+	s->rto_us = rtt_rto_us(t);
+	s->backoffs = t->rtt.backoffs;
+	s->send_queue_bytes = t->sendq.used;
+	s->unacked_bytes = min_u32(seq_ahead(t->snd.nxt, t->sendq.front), t->sendq.used);
+	s->receive_queue_bytes = t->recvq.unread;
+	s->reassembly_bytes = recvq_range_bytes(&e->pool, &t->recvq);
+	s->bytes_in = t->bytes_in;
+	s->bytes_out = t->bytes_out;
+	s->segments_in = t->segments_in;
+	s->segments_out = t->segments_out;
+	s->retransmitted_segments = t->retransmitted_segments;
+	s->retransmitted_bytes = t->retransmitted_bytes;
+}
+
+int conn_status(const struct engine *e, conn_id id, struct conn_status *ret_status)
+{
+	const struct tcb *t = engine_find(e, id);
+
+	if (!t)
+		return -EBADF;
+	*ret_status = (struct conn_status){
+		.id = id,
+		.serial = t->serial,
+		.cookie = t->cookie,
+		.state = t->state,
+		.flow = t->flow,
+		.passive = t->passive,
+		.opened = t->opened,
+		.local_fin = t->snd.fin_queued,
+		.remote_fin = t->rcv.fin,
+		.closed_by = t->closed_by,
+		.reason = t->reason,
+		.created_at = t->created_at,
+		.opened_at = t->opened_at,
+		.closed_at = t->closed_at,
+		.state_since = t->state_since,
+		.timer_at = tcb_next_timer(t),
+		.iss = t->iss,
+		.irs = t->irs,
+		.snd_una = t->snd.una,
+		.snd_nxt = t->snd.nxt,
+		.rcv_nxt = t->rcv.nxt,
+	};
+	status_of_data(e, t, ret_status);
+	return 0;
+}

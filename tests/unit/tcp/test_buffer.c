@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Send and receive queues against models that hold a plain array. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/macros.h"
+#include "tcp/buffer.h"
+
+enum { CHUNKS = 32, RANGES = 200, STREAM = 3000000 };
+
+static struct chunk chunks[CHUNKS];
+static struct range ranges[RANGES];
+static uint8_t bytes[CHUNKS * CHUNK_BYTES];
+static uint8_t stream[STREAM];
+static uint64_t seed;
+
+WRAPS static uint32_t draw(uint32_t below)
+{
+	seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (uint32_t)(seed >> 33) % below;
+}
+
+static int setup(void **state)
+{
+	seed = 42;
+	for (size_t i = 0; i < STREAM; i++)
+		stream[i] = (uint8_t)draw(256);
+	return 0;
+}
+
+static void start(struct pool *p, uint32_t max)
+{
+	pool_init(p, bytes, chunks, max, ranges, RANGES);
+}
+
+static void check_spans(const struct span *s, unsigned n, uint32_t at, uint32_t len)
+{
+	for (unsigned i = 0; i < n; i++) {
+		assert_true(s[i].len > 0 && s[i].len <= len);
+		assert_memory_equal(s[i].base, stream + at, s[i].len);
+		at += s[i].len;
+		len -= s[i].len;
+	}
+	assert_int_equal(len, 0);
+}
+
+/* What lies between una and end of the stream; the first octet has the number iss. */
+static void sendq_run(seqno iss)
+{
+	struct sendq q = { .front = iss };
+	struct span s[SEG_SPANS];
+	struct pool p;
+	uint32_t una = 0, end = 0;
+
+	start(&p, CHUNKS);
+	while (una < STREAM) {
+		const uint32_t want = end < STREAM ? draw(60000) % (STREAM - end + 1) : 0;
+		uint32_t n;
+
+		end += sendq_put(&p, &q, stream + end, want);
+		assert_int_equal(q.used, end - una);
+		for (int i = 0; i < 3 && end > una; i++) {
+			const uint32_t off = draw(end - una);
+
+			n = draw(end - una - off) % 65000 + 1;
+			check_spans(s, sendq_spans(&p, &q, seq_add(iss, una + off), n, s),
+				    una + off, n);
+		}
+		n = draw(4) ? draw(end - una + 1) : end - una;
+		sendq_drop(&p, &q, n);
+		una += n;
+		assert_int_equal(sendq_chunks(&p, &q), p.used);
+		assert_int_equal(p.sending, p.used);
+		assert_true(p.used * CHUNK_BYTES < q.used + 2 * CHUNK_BYTES);
+		assert_int_equal(q.used == 0, p.used == 0);
+	}
+}
+
+static void test_sendq(void **state)
+{
+	sendq_run((seqno){ 1 });
+	sendq_run((seqno){ UINT32_MAX - 1000000 });
+	sendq_run((seqno){ 0x7fffff00 });
+}
+
+/* Receives the stream in pieces: within `window` of what is in order, anywhere, twice, overlapping. */
+static void recvq_run(seqno irs, uint32_t window, uint32_t chunks_max, uint32_t total)
+{
+	static bool known[STREAM];
+	struct recvq q = { .front = irs };
+	struct span s[64];
+	struct pool p;
+	uint32_t read = 0, nxt = 0;
+
+	memset(known, 0, sizeof(known));
+	start(&p, chunks_max);
+	while (read < total) {
+		const uint32_t edge = read + window < total ? read + window : total;
+		uint32_t at, len, n;
+
+		if (edge > nxt) {
+			at = nxt + (draw(3) ? draw(edge - nxt) : 0);
+			len = draw(edge - at < 5000 ? edge - at : 5000) + 1;
+			if (at == nxt) {
+				n = recvq_append(&p, &q, stream + at, len);
+				nxt += n;
+				nxt += recvq_join(&p, &q);
+			} else if (recvq_has_range(&p, &q, seq_add(irs, at))) {
+				n = recvq_insert(&p, &q, seq_add(irs, at), stream + at, len);
+				if (n)
+					recvq_add_range(&p, &q, seq_add(irs, at),
+							seq_add(irs, at + n));
+				memset(known + at, 1, n);
+			}
+		}
+		assert_int_equal(q.unread, nxt - read);
+		n = recvq_spans(&p, &q, s, 64);
+		check_spans(s, n, read, nxt - read);
+		n = draw(5) ? 0 : draw(nxt - read + 1);
+		recvq_consume(&p, &q, n);
+		read += n;
+		if (nxt > read && draw(2)) { /* all of it: chunks go back */
+			recvq_consume(&p, &q, nxt - read);
+			read = nxt;
+		}
+		assert_int_equal(recvq_chunks(&p, &q), p.used);
+		assert_true(q.unread || q.ranges || p.used == 0);
+		assert_true(q.ranges_n <= RANGES_PER_CONN);
+	}
+	recvq_clear(&p, &q);
+	assert_int_equal(p.used, 0);
+	assert_int_equal(q.ranges_n, 0);
+}
+
+static void test_recvq(void **state)
+{
+	recvq_run((seqno){ 5 }, 100000, CHUNKS, STREAM);
+	recvq_run((seqno){ UINT32_MAX - 700000 }, 100000, CHUNKS, STREAM);
+	recvq_run((seqno){ 0x7ffffff0 }, 400000, CHUNKS, STREAM);
+}
+
+/* With too few chunks much is dropped, but what is in order always finds its way. */
+static void test_recvq_starved(void **state)
+{
+	recvq_run((seqno){ 77 }, 100000, 2, 500000);
+	recvq_run((seqno){ UINT32_MAX - 70000 }, 100000, 3, 500000);
+	recvq_run((seqno){ 9 }, 30000, 1, 500000);
+}
+
+/* Every order of five pieces, across the wrap. */
+static void test_permutations(void **state)
+{
+	static const uint32_t piece[6] = { 0, 100, 1, 16384, 5000, 700 };
+	unsigned order[5];
+
+	for (unsigned k = 0; k < 5 * 5 * 5 * 5 * 5; k++) {
+		const seqno irs = { UINT32_MAX - 600 };
+		struct recvq q = { .front = irs };
+		struct span s[8];
+		struct pool p;
+		unsigned seen = 0, rest = k;
+		uint32_t len = 0;
+
+		for (int i = 0; i < 5; i++, rest /= 5)
+			seen |= 1U << (order[i] = rest % 5);
+		if (seen != 31)
+			continue;
+		start(&p, CHUNKS);
+		for (int i = 0; i < 5; i++) {
+			uint32_t at = 0;
+
+			for (unsigned j = 0; j <= order[i]; j++)
+				at += piece[j];
+			if (at == q.unread) {
+				(void)recvq_append(&p, &q, stream + at, piece[order[i] + 1]);
+				(void)recvq_join(&p, &q);
+				continue;
+			}
+			(void)recvq_insert(&p, &q, seq_add(irs, at), stream + at,
+					   piece[order[i] + 1]);
+			recvq_add_range(&p, &q, seq_add(irs, at),
+					seq_add(irs, at + piece[order[i] + 1]));
+		}
+		for (int i = 1; i < 6; i++)
+			len += piece[i];
+		assert_int_equal(q.unread, len);
+		assert_int_equal(q.ranges_n, 0);
+		check_spans(s, recvq_spans(&p, &q, s, 8), 0, len);
+	}
+}
+
+/* A peer that leaves a hole between any two octets gets so many and no more. */
+static void test_holes_are_limited(void **state)
+{
+	struct recvq q = { .front = { 0 } };
+	struct pool p;
+	uint32_t kept = 0;
+
+	start(&p, CHUNKS);
+	for (uint32_t i = 1; i < 1000; i += 2) {
+		if (!recvq_has_range(&p, &q, (seqno){ i }))
+			continue;
+		(void)recvq_insert(&p, &q, (seqno){ i }, stream + i, 1);
+		recvq_add_range(&p, &q, (seqno){ i }, (seqno){ i + 1 });
+		kept++;
+	}
+	assert_int_equal(kept, RANGES_PER_CONN);
+	assert_int_equal(recvq_range_bytes(&p, &q), RANGES_PER_CONN);
+	/* One that an existing range reaches still counts. */
+	assert_true(recvq_has_range(&p, &q, (seqno){ 2 }));
+	recvq_clear(&p, &q);
+	assert_int_equal(p.used, 0);
+}
+
+/* Neither side of a connection can take the last chunk from the other. */
+static void test_reserve(void **state)
+{
+	struct sendq s = { .front = { 0 } };
+	struct recvq r = { .front = { 0 } };
+	struct pool p;
+
+	start(&p, 4);
+	assert_int_equal(sendq_put(&p, &s, stream, 5 * CHUNK_BYTES), 3 * CHUNK_BYTES);
+	assert_false(pool_has(&p, CHUNK_SEND));
+	assert_true(pool_has(&p, CHUNK_RECEIVE));
+	assert_int_equal(recvq_append(&p, &r, stream, 5 * CHUNK_BYTES), CHUNK_BYTES);
+	sendq_clear(&p, &s);
+	assert_int_equal(recvq_append(&p, &r, stream, 5 * CHUNK_BYTES), 2 * CHUNK_BYTES);
+	assert_false(pool_has(&p, CHUNK_RECEIVE));
+	assert_true(pool_has(&p, CHUNK_SEND));
+	recvq_clear(&p, &r);
+	assert_int_equal(p.used, 0);
+	assert_int_equal(p.peak, 4);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sendq),
+		cmocka_unit_test(test_recvq),
+		cmocka_unit_test(test_recvq_starved),
+		cmocka_unit_test(test_permutations),
+		cmocka_unit_test(test_holes_are_limited),
+		cmocka_unit_test(test_reserve),
+	};
+
+	return cmocka_run_group_tests(tests, setup, NULL);
+}
