@@ -197,8 +197,8 @@ static void keep_epitaph(struct worker *w, const struct record_connection *row)
 	w->epitaphs = e;
 }
 
-void worker_process_ended(struct service_host *h, uint64_t serial, int32_t exit_status,
-			  uint64_t run_us)
+void worker_process_ended(struct service_host *h, uint64_t serial, uint32_t pid,
+			  int32_t exit_status, uint64_t run_us)
 {
 	struct worker *const w = h->worker;
 
@@ -207,9 +207,11 @@ void worker_process_ended(struct service_host *h, uint64_t serial, int32_t exit_
 
 		if (e->row.id != serial)
 			continue;
+		e->row.pid = pid;
 		e->row.exit_status = exit_status;
 		e->row.run_us = run_us;
-		put_row(w, &e->row);
+		if (pid)
+			put_row(w, &e->row);
 		*at = e->next;
 		free(e);
 		return;
@@ -228,7 +230,7 @@ void worker_free_epitaphs(struct worker *w)
 
 static void serve_closed(struct worker *w, struct conn *c, const struct report *r)
 {
-	const bool has_process = c->session.pid && c->session.exit_status == INT32_MIN;
+	const bool has_process = c->session.has_process;
 	struct listener *const l = c->listener;
 	struct record_connection row;
 	struct conn_status st;

@@ -54,7 +54,7 @@ struct worker_status {
 	struct engine_counters engine;
 	struct link_counters packet, rawip;
 	uint64_t verdicts[WIRE__COUNT]; /* packets by what wire_decode() said */
-	uint64_t not_ours; /* segments for an address or port that we do not own: dropped, unanswered */
+	uint64_t not_ours; /* segments for what we do not own: dropped, unanswered */
 	uint64_t no_path; /* segments not sent: no route or neighbour */
 	uint64_t wakeups;
 	uint64_t services_refused; /* connections reset because their service could not start */
@@ -117,7 +117,7 @@ struct worker_request {
 		struct {
 			struct endpoint remote;
 			uint32_t scope;
-			struct endpoint local; /* addr_any: as the route says; port 0: any of ours */
+			struct endpoint local; /* addr_any: by the route; port 0: any of ours */
 			struct tcp_params params;
 			int fd;
 			uint64_t ret_serial; /* also on failure, when a SYN was sent; else 0 */
@@ -138,7 +138,8 @@ struct worker_request {
 };
 
 /* Opens links and netview, then starts the thread. The caller has its privileges still. */
-int worker_start(const struct worker_config *cfg, struct worker **ret_worker, struct errmsg *ret_err);
+int worker_start(const struct worker_config *cfg, struct worker **ret_worker,
+		 struct errmsg *ret_err);
 /* -EAGAIN: the mailbox is full. -ESHUTDOWN: it has ended. */
 int worker_ask(struct worker *w, struct worker_request *req);
 /* True as long as the thread turns its loop: for the watchdog. Main thread, a few times a second. */

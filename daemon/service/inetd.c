@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The small services that inetd had built in: echo (RFC 862), discard (RFC 863), chargen (RFC 864),
+ * daytime (RFC 867). They hold nothing but what stands in struct session.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "service/service.h"
+
+static void close_mine(struct session *s)
+{
+	(void)conn_close(s->host->engine, s->host->now, s->id, CAUSE_USER);
+}
+
+static uint32_t take_all(struct session *s, struct span text)
+{
+	(void)s;
+	return text.len;
+}
+
+static void drop_unread(struct session *s)
+{
+	struct span span;
+
+	while (conn_peek(s->host->engine, s->id, &span, 1))
+		if (conn_consume(s->host->engine, s->host->now, s->id, span.len))
+			return;
+}
+
+static int discard_open(struct session *s)
+{
+	drop_unread(s);
+	return 0;
+}
+
+static void discard_peer_closed(struct session *s)
+{
+	drop_unread(s);
+	close_mine(s);
+}
+
+const struct service_ops service_discard = {
+	.name = "discard",
+	.help = "takes everything and says nothing (RFC 863)",
+	.direct = true,
+	.open = discard_open,
+	.text = take_all,
+	.readable = drop_unread,
+	.peer_closed = discard_peer_closed,
+};
+
+/* Moves text from the receive queue to the send queue and holds none itself: the window closes when
+ * the peer does not read its echo. The span lives in the receive queue; conn_send() does not touch
+ * that one. With REPORT_PEER_CLOSED the end may be reached here or, when the send buffer is full,
+ * after a later REPORT_WRITABLE; so every call looks for it.
+ */
+static void echo_move(struct session *s)
+{
+	struct engine *const e = s->host->engine;
+	struct span span;
+	size_t taken;
+
+	while (conn_peek(e, s->id, &span, 1)) {
+		if (conn_send(e, s->host->now, s->id, span.base, span.len, &taken)) {
+			session_sink(
+				s,
+				false); /* an operator closed our side: there is no echo any more */
+			return;
+		}
+		if (taken && conn_consume(e, s->host->now, s->id, taken))
+			return;
+		if (taken < span.len)
+			return;
+	}
+	if (conn_at_eof(e, s->id))
+		close_mine(s);
+}
+
+static int echo_open(struct session *s)
+{
+	echo_move(s);
+	return 0;
+}
+
+const struct service_ops service_echo = {
+	.name = "echo",
+	.help = "sends back what it gets (RFC 862)",
+	.open = echo_open,
+	.readable = echo_move,
+	.writable = echo_move,
+	.peer_closed = echo_move,
+};
+
+/* RFC 864: lines of 72 out of the 95 printable characters, each line one character further, so the
+ * pattern repeats after 95 lines. The host holds it several times over, for few large sends.
+ */
+enum { CHARGEN_CHARS = 95, CHARGEN_WIDTH = 72, CHARGEN_LINE = CHARGEN_WIDTH + 2 };
+enum { CHARGEN_PERIOD = CHARGEN_CHARS * CHARGEN_LINE, CHARGEN_BYTES = 8 * CHARGEN_PERIOD };
+
+uint8_t *chargen_new(void)
+{
+	uint8_t *const pattern = malloc(CHARGEN_BYTES);
+
+	for (unsigned i = 0; pattern && i < CHARGEN_BYTES; i++) {
+		const unsigned line = i / CHARGEN_LINE, column = i % CHARGEN_LINE;
+
+		pattern[i] = column < CHARGEN_WIDTH
+				     ? (uint8_t)(' ' + (line + column) % CHARGEN_CHARS)
+			     : column == CHARGEN_WIDTH ? '\r'
+						       : '\n';
+	}
+	return pattern;
+}
+
+/* Fills the send buffer; REPORT_WRITABLE brings us back. chargen_at is the offset in the pattern. */
+static void chargen_send(struct session *s)
+{
+	size_t want, taken;
+
+	do {
+		want = CHARGEN_BYTES - s->chargen_at;
+		if (conn_send(s->host->engine, s->host->now, s->id,
+			      s->host->chargen + s->chargen_at, want, &taken))
+			return;
+		s->chargen_at = (uint32_t)((s->chargen_at + taken) % CHARGEN_BYTES);
+	} while (taken == want);
+}
+
+static int chargen_open(struct session *s)
+{
+	s->chargen_at = 0;
+	drop_unread(s);
+	chargen_send(s);
+	return 0;
+}
+
+const struct service_ops service_chargen = {
+	.name = "chargen",
+	.help = "sends characters until the peer closes (RFC 864)",
+	.direct = true,
+	.open = chargen_open,
+	.text = take_all,
+	.readable = drop_unread,
+	.writable = chargen_send,
+	.peer_closed = discard_peer_closed,
+};
+
+/* The peer's text is thrown away (RFC 867). Not with a RST: that could overtake the answer. So
+ * reading stops only when the answer has arrived.
+ */
+static int daytime_open(struct session *s)
+{
+	const time_t now = (time_t)(s->host->realtime_us / 1000000);
+	char text[64];
+	struct tm tm;
+	size_t len, taken;
+
+	drop_unread(s);
+	(void)gmtime_r(&now, &tm);
+	len = strftime(text, sizeof(text), "%a %b %e %H:%M:%S %Y UTC\r\n", &tm);
+	(void)conn_send(s->host->engine, s->host->now, s->id, text, len, &taken);
+	close_mine(s);
+	return 0;
+}
+
+static void daytime_all_acked(struct session *s)
+{
+	drop_unread(s);
+	(void)conn_stop_reading(s->host->engine, s->host->now, s->id);
+}
+
+const struct service_ops service_daytime = {
+	.name = "daytime",
+	.help = "sends date and time, then closes (RFC 867)",
+	.direct = true,
+	.open = daytime_open,
+	.text = take_all,
+	.readable = drop_unread,
+	.all_acked = daytime_all_acked,
+};

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Octets between a connection and descriptors, with exact back-pressure: what the descriptor does not
+ * take stays in the receive queue, so the window closes; what the send buffer does not take stays in
+ * the descriptor, but for one held piece, and is not read on until that is gone.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "service/service.h"
+
+struct event;
+
+struct plumb {
+	struct session *session; /* borrowed */
+	int to; /* gets what the peer sends; owned; -1: nobody reads, so it is thrown away */
+	int from; /* gives what we send; owned; may be the same as `to`; -1: ended */
+	bool socket; /* to and from are one socket */
+	bool draining; /* who writes to `from` is gone: nothing there now means nothing ever */
+	struct event *ev_to, *ev_from;
+	uint8_t *held; /* read from `from` and not taken yet; malloc'ed */
+	size_t held_len, held_at;
+	/* `from` is at its end, and everything read is in the send buffer. Last thing of a call. */
+	void (*from_ended)(struct plumb *p);
+	/* `to` refuses: nobody reads there. Not from within plumb_text(). May be NULL. */
+	void (*to_ended)(struct plumb *p);
+};
+
+/* Descriptors must not block; they are given away when it succeeds. p is zeroed but for callbacks. */
+int plumb_init(struct plumb *p, struct session *s, int to, int from);
+void plumb_fini(struct plumb *p);
+/* Towards `to`: what waits in the receive queue, then the end. */
+void plumb_push(struct plumb *p);
+/* Towards the peer: what `from` has. */
+void plumb_pull(struct plumb *p);
+uint32_t plumb_text(struct plumb *p, struct span text);

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a connection is served: echo, discard, chargen, daytime, exec, stream.
+ *
+ * A service sees one connection at a time, through a struct session that the worker owns, and speaks
+ * to the engine by its user calls. It is a table of functions; the worker calls them between two
+ * wakeups of the network. Services that hold descriptors have events of their own on the worker's
+ * base; such a callback begins with host->begin() and ends with host->end(), the worker's pump.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/errmsg.h"
+#include "tcp/engine.h"
+
+struct event_base;
+struct exec;
+struct exec_host;
+struct session;
+struct spawner_channel;
+struct stream;
+
+/* What services have in common on one worker. The worker fills in the first part. */
+struct service_host {
+	struct engine *engine;
+	struct event_base *base;
+	struct spawner_channel *spawner; /* NULL: no exec services. Borrowed */
+	void *worker; /* the owner, for its callbacks */
+	uint64_t realtime_us; /* CLOCK_REALTIME of this wakeup */
+	vtime now; /* the instant of this wakeup */
+	void (*begin)(struct service_host *h); /* a wakeup begins: sets now */
+	void (*end)(struct service_host
+			    *h); /* a wakeup ends: the pump. sessions may be gone after it */
+	/* A process whose connection ended before it has ended now; pid 0: it never started. */
+	void (*process_ended)(struct service_host *h, uint64_t serial, uint32_t pid,
+			      int32_t exit_status, uint64_t run_us);
+	void (*spawner_lost)(struct service_host *h); /* once */
+
+	uint64_t refused; /* connections reset because their service could not start */
+	uint32_t processes; /* exec: running now */
+	struct exec_host *exec; /* owned by exec.c */
+	uint8_t *scratch; /* SERVICE_SCRATCH_BYTES, for the length of a call */
+	uint8_t *chargen; /* the pattern */
+};
+
+enum { SERVICE_SCRATCH_BYTES = 65536 };
+
+/* -ENOMEM and what event_new() fails by. */
+int service_host_init(struct service_host *h);
+void service_host_fini(struct service_host *h);
+/* SIGKILL to every process: the worker stops. */
+void service_host_kill(struct service_host *h);
+
+struct service_ops {
+	const char *name; /* in front of the ':' */
+	const char *argument; /* what stands behind it, for people; NULL: none */
+	const char *help;
+	bool direct; /* text() is wanted: see engine_input() */
+	bool hidden; /* not for listeners */
+	/* The connection is ESTABLISHED. -Exxx: it cannot be served and will be reset. */
+	int (*open)(struct session *s);
+	/* Text that arrived, not copied yet: how much was used. Must not call the engine. */
+	uint32_t (*text)(struct session *s, struct span text);
+	/* Any may be NULL. */
+	void (*readable)(struct session *s);
+	void (*writable)(struct session *s);
+	void (*peer_closed)(struct session *s);
+	void (*all_acked)(struct session *s);
+	/* The session is over, or taken from the service. hangup: by a reset, a timeout, an operator. */
+	void (*closed)(struct session *s, bool hangup);
+};
+
+/* A service with its arguments and limits, as one listener has it. Counted: the listener and every
+ * session and process hold it. */
+struct service {
+	const struct service_ops *ops;
+	unsigned refs;
+	char **argv; /* exec; NULL-terminated */
+	uint32_t max_processes; /* exec; 0: no limit */
+	uint32_t processes; /* exec: running now */
+};
+
+/* A connection as its service sees it. The worker owns it, one for each slot of the engine. */
+struct session {
+	struct service_host *host; /* NULL: the slot has no session */
+	conn_id id;
+	uint64_t serial;
+	struct flow flow;
+	struct service *service; /* a reference; NULL: none */
+	const struct service_ops
+		*ops; /* service->ops, or the sink's once the service is gone. Never NULL */
+	bool all_acked; /* our FIN was acknowledged */
+	bool serving; /* open() was called and closed() was not */
+	bool has_process; /* exec: one was asked for and has not ended */
+	uint32_t pid; /* exec: its process; 0: none, or it has not started yet */
+	int32_t exit_status; /* exec: status or -signal; INT32_MIN: none or running */
+	uint64_t run_us; /* exec: the process's life */
+	int fd; /* stream: set before it is opened, owned until then; -1: none */
+	union { /* the service's own */
+		uint32_t chargen_at; /* chargen: offset in its pattern */
+		struct exec *exec;
+		struct stream *stream;
+	};
+};
+
+/* "echo", "exec:/usr/bin/cat -u". -EINVAL with what was possible; for exec: -ENOENT, -EACCES. */
+int service_new(const char *text, uint32_t max_processes, struct service **ret_service,
+		struct errmsg *ret_err);
+/* What WORKER_CONNECT with a descriptor is served. */
+int service_new_stream(struct service **ret_service);
+struct service *service_ref(struct service *v);
+void service_unref(struct service *v); /* NULL is nothing */
+int service_check(const char *text, struct errmsg *ret_err);
+/* Every service a listener can have, in a stable order: NULL after the last. */
+const struct service_ops *service_nth(size_t n);
+
+/* Gives the session to its service; -Exxx: refused, nothing is held. service may be NULL: text is
+ * thrown away, and the connection closed when the peer closes. */
+void session_init(struct session *s, struct service_host *h, conn_id id, uint64_t serial,
+		  const struct flow *flow, struct service *service);
+int session_open(struct session *s);
+/* A report for it, after REPORT_OPENED and before REPORT_CLOSED were looked at. */
+void session_ready(struct session *s, unsigned kinds);
+/* Text is delivered: how much was used. */
+uint32_t session_text(struct session *s, struct span text);
+/* Takes the connection from its service: text that still comes is thrown away, and once our FIN is
+ * acknowledged nobody reads any more. The caller (or the service) closes. */
+void session_sink(struct session *s, bool hangup);
+/* REPORT_CLOSED: the service lets go, references are given back. */
+void session_fini(struct session *s, bool hangup);
+
+/* For services: aborts the connection, since its service failed. */
+void session_abort(struct session *s);
+
+extern const struct service_ops service_echo, service_discard, service_chargen, service_daytime,
+	service_exec, service_stream, service_sink;
+
+/* For service.c. inetd.c: the pattern of chargen, malloc'ed. */
+uint8_t *chargen_new(void);
+/* exec.c: splits "PATH ARG 'QUOTED ARG'" into *ret_argv, one allocation. */
+int exec_parse(const char *text, char ***ret_argv, struct errmsg *ret_err);
+int exec_host_init(struct service_host *h);
+void exec_host_fini(struct service_host *h);
+void exec_host_kill(struct service_host *h);

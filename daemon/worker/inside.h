@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of a worker, shared by the files of this folder. One thread uses all of it but what is
+ * marked otherwise.
+ *
+ *	worker.c	start, thread, pump, end
+ *	receive.c	frames -> engine
+ *	transmit.c	engine -> frames
+ *	conns.c		traces and reports -> sessions and the record
+ *	listeners.c	listeners, also draining ones
+ *	requests.c	what the main thread asks
+ */
+#pragma once
+#include <event2/event.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "host/netview.h"
+#include "service/service.h"
+#include "worker/mailbox.h"
+#include "worker/own.h"
+#include "worker/worker.h"
+
+enum {
+	BATCH = 64, /* frames received in one wakeup */
+	OUTPUT_MAX = 256, /* segments sent in one wakeup */
+	ASKS_MAX = 1024, /* requests on their way at a time */
+	NEIGH_ANSWERS_MAX = 16, /* in one wakeup */
+};
+
+/* A listener, until the last of its connections is gone. */
+struct listener {
+	uint64_t id; /* main's name for it */
+	uint64_t cookie; /* ours, in the engine: position in the table and generation */
+	struct endpoint local;
+	struct service *service; /* a reference */
+	struct listener_status last; /* of the engine, as it was when the listener was closed */
+	listener_id tcp;
+	uint32_t live; /* connections of it in conns */
+	bool draining;
+	char name[64];
+	char service_text[SERVICE_TEXT_MAX];
+};
+
+/* A connection: what the engine does not know of it. By the engine's slot; mapped lazily. */
+struct conn {
+	struct session session; /* session.host == NULL: there is none in this slot */
+	struct listener *listener; /* NULL: active */
+	struct worker_request *connect; /* not answered yet; NULL: none */
+	struct endpoint owned; /* active, outside the local ports: an owner entry; port 0: none */
+	uint32_t ifindex; /* by which the first segment came or went */
+	enum tcp_state last_state; /* before CLOSED */
+};
+
+/* A connection that ended before its process: its row is written again then. */
+struct epitaph {
+	struct epitaph *next;
+	struct record_connection row;
+};
+
+struct neigh_answer {
+	uint8_t frame[WIRE_NEIGH_MAX];
+	size_t len;
+	uint32_t ifindex;
+};
+
+struct worker {
+	struct worker_config cfg;
+	/* Both threads. */
+	struct mailbox asks, answers;
+	atomic_uint outstanding; /* requests asked and not done */
+	atomic_bool failed;
+	atomic_ullong pings_seen;
+	/* The main thread's. */
+	pthread_t thread;
+	bool started;
+	struct event *ev_answers; /* on cfg.home */
+	atomic_ullong pings_sent;
+	uint64_t alive_us; /* when it last answered a ping */
+	/* The worker's. */
+	struct event_base *base;
+	struct event *ev_link, *ev_netview, *ev_asks, *ev_ping, *ev_timer;
+	struct link *packet, *rawip;
+	struct netview *view;
+	void *engine_memory;
+	size_t engine_bytes;
+	struct engine *engine;
+	struct conn *conns; /* engine.conns_max */
+	struct listener **listeners; /* NULL where free */
+	uint32_t *listener_gens;
+	size_t listeners_n; /* places */
+	struct own own;
+	struct service_host host; /* host.now is the instant of this wakeup */
+	struct epitaph *epitaphs;
+	struct neigh_answer neigh[NEIGH_ANSWERS_MAX];
+	unsigned neigh_n;
+	uint32_t lo_ifindex;
+	uint16_t ip_id;
+	bool again; /* work was left for the next wakeup */
+	bool ended; /* leave the loop */
+	vtime armed; /* when the timer will fire */
+	uint64_t realtime_offset_us; /* CLOCK_REALTIME - CLOCK_MONOTONIC */
+	uint64_t offset_taken_us; /* CLOCK_MONOTONIC */
+	struct worker_request *stop; /* WORKER_STOP, when it was asked */
+	vtime stop_at; /* patience ends */
+	bool stop_forced; /* it has ended */
+	uint64_t verdicts[WIRE__COUNT];
+	uint64_t not_ours, no_path, wakeups, services_refused;
+};
+
+/* receive.c: a batch. 0, or -errno: the link is broken. */
+int worker_receive(struct worker *w);
+/* transmit.c: what the engine wants to send, up to OUTPUT_MAX; sets w->again when more is left. */
+void worker_transmit(struct worker *w);
+void worker_send_neigh_answers(struct worker *w);
+
+/* conns.c */
+void worker_drain_traces(struct worker *w, uint32_t ifindex);
+bool worker_serve_reports(struct worker *w); /* was there any? */
+/* The worker's part of a connection; made when there is none yet. NULL: it is gone. */
+struct conn *worker_conn(struct worker *w, conn_id id, uint32_t ifindex);
+void worker_fill_conn(struct worker *w, const struct conn_status *st, struct worker_conn *ret_conn);
+void worker_process_ended(struct service_host *h, uint64_t serial, uint32_t pid,
+			  int32_t exit_status, uint64_t run_us);
+/* The daemon ends this connection: FIN, and its service is gone. */
+void worker_close_conn(struct worker *w, conn_id id);
+void worker_free_epitaphs(struct worker *w);
+static inline uint64_t worker_realtime_us(const struct worker *w, vtime t)
+{
+	return t.us == VTIME_NEVER.us ? 0 : t.us + w->realtime_offset_us;
+}
+
+/* listeners.c. Functions that return int fill *ret_err. */
+int listeners_add(struct worker *w, struct worker_request *req);
+int listeners_close(struct worker *w, uint64_t id);
+void listeners_close_all(struct worker *w);
+struct listener *listeners_find(const struct worker *w, uint64_t id); /* not a draining one */
+struct listener *listeners_by_cookie(const struct worker *w, uint64_t cookie);
+void listener_conn_gone(struct worker *w, struct listener *l);
+int listeners_list(const struct worker *w, struct worker_listener **ret_list, size_t *ret_n);
+void listeners_fini(struct worker *w);
+/* Tells the link what we own now. */
+int worker_apply_owned(struct worker *w);
+
+/* requests.c */
+void worker_serve_asks(struct worker *w);
+void worker_answer(struct worker *w, struct worker_request *req, int rc);
+void worker_refuse(struct worker *w, struct worker_request *req); /* it has ended */
+void worker_step_stop(struct worker *w);
+
+/* worker.c: logs and ends the thread; the daemon sees worker_is_alive() false. */
+PRINTF_LIKE(2, 3) void worker_fail(struct worker *w, const char *fmt, ...);

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Listeners. A closed one drains: its address and port stay ours until its last connection is gone,
+ * or the kernel would reset what the engine still serves.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/inside.h"
+
+int worker_apply_owned(struct worker *w)
+{
+	struct link_owned *list;
+	size_t n;
+	int rc = own_list(&w->own, &list, &n);
+
+	if (rc)
+		return rc;
+	rc = w->packet->ops->set_owned(w->packet, list, n, w->cfg.answer_neighbours);
+	free(list);
+	return rc;
+}
+
+struct listener *listeners_by_cookie(const struct worker *w, uint64_t cookie)
+{
+	const uint32_t place = (uint32_t)cookie;
+
+	if (place >= w->listeners_n || !w->listeners[place] ||
+	    w->listeners[place]->cookie != cookie)
+		return NULL;
+	return w->listeners[place];
+}
+
+struct listener *listeners_find(const struct worker *w, uint64_t id)
+{
+	for (size_t i = 0; i < w->listeners_n; i++)
+		if (w->listeners[i] && w->listeners[i]->id == id && !w->listeners[i]->draining)
+			return w->listeners[i];
+	return NULL;
+}
+
+/* A free place in the table, or -ENOMEM. */
+static int find_place(struct worker *w, size_t *ret_place)
+{
+	const size_t grown = w->listeners_n ? 2 * w->listeners_n : 16;
+	struct listener **list;
+	uint32_t *gens;
+
+	for (size_t i = 0; i < w->listeners_n; i++) {
+		if (w->listeners[i])
+			continue;
+		*ret_place = i;
+		return 0;
+	}
+	list = reallocarray((void *)w->listeners, grown, sizeof(struct listener *));
+	if (!list)
+		return -ENOMEM;
+	w->listeners = list;
+	gens = reallocarray(w->listener_gens, grown, sizeof(*gens));
+	if (!gens)
+		return -ENOMEM;
+	w->listener_gens = gens;
+	for (size_t i = w->listeners_n; i < grown; i++) {
+		list[i] = NULL;
+		gens[i] = 0;
+	}
+	*ret_place = w->listeners_n;
+	w->listeners_n = grown;
+	return 0;
+}
+
+static void free_listener(struct listener *l)
+{
+	if (!l)
+		return;
+	service_unref(l->service);
+	free(l);
+}
+
+/* Takes it out of the table: it owns nothing any more. */
+static void remove_listener(struct worker *w, struct listener *l)
+{
+	own_remove(&w->own, &l->local);
+	w->listeners[(uint32_t)l->cookie] = NULL;
+	free_listener(l);
+	if (worker_apply_owned(w))
+		worker_fail(w, "the packet socket's filter cannot be set");
+}
+
+/* NULL: *ret_rc and req->err say why. */
+static struct listener *new_listener(struct worker *w, struct worker_request *req, int *ret_rc)
+{
+	struct listener *const l = calloc(1, sizeof(*l));
+	size_t place;
+
+	if (!l || find_place(w, &place)) {
+		free(l);
+		*ret_rc = errmsg(&req->err, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	req->listen.service[sizeof(req->listen.service) - 1] = 0;
+	req->listen.name[sizeof(req->listen.name) - 1] = 0;
+	*ret_rc = service_new(req->listen.service, req->listen.max_processes, &l->service,
+			      &req->err);
+	if (*ret_rc) {
+		free(l);
+		return NULL;
+	}
+	l->id = req->listen.id;
+	l->local = req->listen.local;
+	l->cookie = (uint64_t)++w->listener_gens[place] << 32 | place;
+	memcpy(l->name, req->listen.name, sizeof(l->name));
+	memcpy(l->service_text, req->listen.service, sizeof(l->service_text));
+	return l;
+}
+
+/* The address is ours before anybody can be answered from it. */
+static int open_listener(struct worker *w, struct listener *l, struct worker_request *req)
+{
+	const struct listener_open open = { .local = l->local,
+					    .params = req->listen.params,
+					    .backlog = req->listen.backlog ? req->listen.backlog
+									   : 1,
+					    .conns_max = req->listen.max_connections,
+					    .cookie = l->cookie };
+	char text[ENDPOINT_TEXT];
+	int rc = own_add(&w->own, &l->local);
+
+	if (rc)
+		return errmsg(&req->err, rc, "out of memory");
+	rc = worker_apply_owned(w);
+	if (!rc)
+		rc = engine_listen(w->engine, w->host.now, &open, &l->tcp);
+	if (rc) {
+		own_remove(&w->own, &l->local);
+		(void)worker_apply_owned(w);
+		(void)endpoint_format(&l->local, text);
+		return errmsg(&req->err, rc, "%s: %s", text,
+			      rc == -EADDRINUSE ? "is served already"
+			      : rc == -ENOBUFS  ? "too many listeners"
+						: strerror(-rc));
+	}
+	return 0;
+}
+
+int listeners_add(struct worker *w, struct worker_request *req)
+{
+	struct listener *l;
+	int rc;
+
+	if (!req->listen.local.port || listeners_find(w, req->listen.id))
+		return errmsg(&req->err, -EINVAL,
+			      "a listener needs a port and a number of its own");
+	if (addr_is_multicast(&req->listen.local.addr) ||
+	    addr_is_broadcast(&req->listen.local.addr))
+		return errmsg(&req->err, -EINVAL,
+			      "a multicast or broadcast address cannot be served");
+	l = new_listener(w, req, &rc);
+	if (!l)
+		return rc;
+	rc = open_listener(w, l, req);
+	if (rc) {
+		free_listener(l);
+		return rc;
+	}
+	w->listeners[(uint32_t)l->cookie] = l;
+	return 0;
+}
+
+static void drain(struct worker *w, struct listener *l)
+{
+	(void)engine_listener_status(w->engine, l->tcp, &l->last);
+	(void)engine_unlisten(w->engine, w->host.now, l->tcp);
+	l->draining = true;
+	if (!l->live)
+		remove_listener(w, l);
+}
+
+int listeners_close(struct worker *w, uint64_t id)
+{
+	struct listener *const l = listeners_find(w, id);
+
+	if (!l)
+		return -ENOENT;
+	drain(w, l);
+	return 0;
+}
+
+void listeners_close_all(struct worker *w)
+{
+	for (size_t i = 0; i < w->listeners_n; i++)
+		if (w->listeners[i] && !w->listeners[i]->draining)
+			drain(w, w->listeners[i]);
+}
+
+void listener_conn_gone(struct worker *w, struct listener *l)
+{
+	if (!l)
+		return;
+	l->live--;
+	if (l->draining && !l->live)
+		remove_listener(w, l);
+}
+
+static void fill(const struct worker *w, const struct listener *l, struct worker_listener *ret)
+{
+	*ret = (struct worker_listener){ .id = l->id, .tcp = l->last, .draining = l->draining };
+	if (!l->draining)
+		(void)engine_listener_status(w->engine, l->tcp, &ret->tcp);
+	ret->tcp.local = l->local;
+	if (l->draining) {
+		ret->tcp.syn_received = 0;
+		ret->tcp.live = l->live;
+	}
+	memcpy(ret->name, l->name, sizeof(ret->name));
+	memcpy(ret->service, l->service_text, sizeof(ret->service));
+}
+
+int listeners_list(const struct worker *w, struct worker_listener **ret_list, size_t *ret_n)
+{
+	struct worker_listener *const list = calloc(w->listeners_n + 1, sizeof(*list));
+	size_t n = 0;
+
+	if (!list)
+		return -ENOMEM;
+	for (size_t i = 0; i < w->listeners_n; i++)
+		if (w->listeners[i])
+			fill(w, w->listeners[i], &list[n++]);
+	*ret_list = list;
+	*ret_n = n;
+	return 0;
+}
+
+void listeners_fini(struct worker *w)
+{
+	for (size_t i = 0; i < w->listeners_n; i++)
+		free_listener(w->listeners[i]);
+	free((void *)w->listeners);
+	free(w->listener_gens);
+	w->listeners = NULL;
+	w->listener_gens = NULL;
+	w->listeners_n = 0;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Frames -> engine. Whatever is not ours is counted and never answered. */
+#include "worker/inside.h"
+
+/* Loopback addresses on a wire are forged (RFC 1122 3.2.1.3 g, RFC 4291 2.5.3). */
+static bool is_martian(const struct worker *w, const struct flow *f, uint32_t ifindex)
+{
+	return ifindex != w->lo_ifindex &&
+	       (addr_is_loopback(&f->local.addr) || addr_is_loopback(&f->remote.addr));
+}
+
+/* MUST-57 and the rule of the house: only what is sent to an address and port that we own. */
+static bool is_ours(const struct worker *w, const struct flow *f, uint32_t ifindex)
+{
+	const bool is_local = netview_is_local(w->view, &f->local.addr);
+
+	if (!is_local && !w->cfg.answer_neighbours)
+		return false;
+	if (!own_has(&w->own, &f->local, is_local) || is_martian(w, f, ifindex))
+		return false;
+	return !netview_is_subnet_broadcast(w->view, &f->local.addr) &&
+	       !netview_is_subnet_broadcast(w->view, &f->remote.addr);
+}
+
+/* Who has this address? We do, when an owner names it and no kernel has it. The answer waits: frames
+ * are borrowed until the next call on their link.
+ */
+static void take_neigh(struct worker *w, const struct frame *f)
+{
+	struct neigh_answer *const answer = &w->neigh[w->neigh_n];
+	struct ipaddr target;
+	uint8_t mac[6];
+
+	if (!w->cfg.answer_neighbours || w->neigh_n == NEIGH_ANSWERS_MAX ||
+	    !wire_neigh_query(f->data, f->len, &target) || !own_has_addr(&w->own, &target) ||
+	    netview_is_local(w->view, &target) ||
+	    !netview_is_onlink(w->view, f->ifindex, &target) ||
+	    !netview_link_mac(w->view, f->ifindex, mac))
+		return;
+	answer->len = wire_neigh_answer(f->data, f->len, mac, answer->frame);
+	answer->ifindex = f->ifindex;
+	w->neigh_n += answer->len > 0;
+}
+
+static void take_segment(struct worker *w, struct segment *seg, uint32_t ifindex)
+{
+	struct delivery d = { 0 };
+
+	seg->flow.scope = addr_is_link_local6(&seg->flow.remote.addr) ? ifindex : 0;
+	seg->link_mtu = netview_link_mtu(w->view, ifindex);
+	engine_input(w->engine, w->host.now, seg, &d);
+	if (d.text.len) {
+		struct session *const s = &w->conns[d.id.slot].session;
+
+		conn_delivered(w->engine, w->host.now, &d, s->host ? session_text(s, d.text) : 0);
+	}
+	worker_drain_traces(w, ifindex);
+}
+
+static void take_frame(struct worker *w, const struct frame *f)
+{
+	struct segment seg;
+	enum wire_verdict verdict;
+
+	if (!netview_uses_interface(w->view, f->ifindex))
+		return;
+	if (f->neigh) {
+		take_neigh(w, f);
+		return;
+	}
+	verdict = wire_decode(f->data, f->len,
+			      f->checksum_trusted ? WIRE_CHECKSUM_TRUSTED : WIRE_CHECKSUM_VERIFY,
+			      &seg);
+	w->verdicts[verdict]++;
+	if (verdict != WIRE_OK)
+		return;
+	if (!is_ours(w, &seg.flow, f->ifindex)) {
+		w->not_ours++;
+		return;
+	}
+	seg.piece_bytes = f->piece_bytes;
+	take_segment(w, &seg, f->ifindex);
+}
+
+int worker_receive(struct worker *w)
+{
+	struct frame frames[BATCH];
+	const int n = w->packet->ops->receive(w->packet, frames, BATCH);
+
+	for (int i = 0; i < n; i++)
+		take_frame(w, &frames[i]);
+	return n < 0 ? n : 0;
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the main thread asks, each carried out between two wakeups of the network. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/inside.h"
+
+enum { ASKS_PER_WAKEUP = 32, PAGE_MAX = 1024 };
+
+void worker_answer(struct worker *w, struct worker_request *req, int rc)
+{
+	req->rc = rc;
+	if (rc && !req->err.text[0])
+		(void)errmsg(&req->err, rc, "%s", strerror(-rc));
+	(void)mailbox_put(&w->answers, req); /* `outstanding` keeps room for every answer */
+}
+
+static void close_connect_fd(struct worker_request *req)
+{
+	if (req->ask == WORKER_CONNECT && req->connect.fd >= 0)
+		(void)close(req->connect.fd);
+}
+
+void worker_refuse(struct worker *w, struct worker_request *req)
+{
+	close_connect_fd(req);
+	worker_answer(w, req, -ESHUTDOWN);
+}
+
+static int serve_connections(struct worker *w, struct worker_request *req)
+{
+	uint32_t cursor = req->connections.cursor;
+	uint32_t max = req->connections.max;
+	struct worker_conn *list;
+	struct conn_status st;
+	size_t n = 0;
+	conn_id id;
+	bool more = true;
+
+	max = max < 1 ? 1 : max > PAGE_MAX ? PAGE_MAX : max;
+	list = malloc(max * sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	while (n < max && (more = engine_next_conn(w->engine, &cursor, &id)))
+		if (!conn_status(w->engine, id, &st))
+			worker_fill_conn(w, &st, &list[n++]);
+	req->connections.ret_list = list;
+	req->connections.ret_n = n;
+	req->connections.ret_cursor = more ? cursor : 0;
+	return 0;
+}
+
+static int serve_connection(struct worker *w, struct worker_request *req)
+{
+	struct conn_status st;
+	conn_id id;
+
+	if (!engine_find_serial(w->engine, req->connection.serial, &id) ||
+	    conn_status(w->engine, id, &st))
+		return -ENOENT;
+	worker_fill_conn(w, &st, &req->connection.ret_conn);
+	return 0;
+}
+
+/* MUST-44: our address, by the route when none was asked for. */
+static int choose_source(struct worker *w, struct worker_request *req, struct flow *flow,
+			 struct path *ret_path)
+{
+	const bool chosen = !addr_is_any(&flow->local.addr);
+	const struct path *path;
+	char text[ADDR_TEXT];
+	int rc;
+
+	rc = netview_path(w->view, &flow->remote.addr, flow->scope,
+			  chosen ? &flow->local.addr : NULL, w->host.now.us, &path);
+	if (rc)
+		return errmsg(&req->err, rc, "%s: %s", addr_format(&flow->remote.addr, text),
+			      rc == -EHOSTUNREACH ? "no route to host" : "network is unreachable");
+	*ret_path = *path;
+	if (!chosen)
+		flow->local.addr = path->src;
+	if (addr_is_v4(&flow->local.addr) != addr_is_v4(&flow->remote.addr))
+		return errmsg(&req->err, -EINVAL,
+			      "source and destination are of different families");
+	if (netview_is_local(w->view, &flow->local.addr))
+		return 0;
+	if (w->cfg.answer_neighbours &&
+	    (own_has_addr(&w->own, &flow->local.addr) ||
+	     netview_is_onlink(w->view, ret_path->ifindex, &flow->local.addr)))
+		return 0;
+	return errmsg(&req->err, -EADDRNOTAVAIL, "%s: not an address of this machine",
+		      addr_format(&flow->local.addr, text));
+}
+
+/* What it sends from must be ours, or we would not hear the answer. */
+static int own_source(struct worker *w, struct conn *c)
+{
+	int rc;
+
+	if (own_has(&w->own, &c->session.flow.local,
+		    netview_is_local(w->view, &c->session.flow.local.addr)))
+		return 0;
+	rc = own_add(&w->own, &c->session.flow.local);
+	if (rc)
+		return rc;
+	c->owned = c->session.flow.local;
+	return worker_apply_owned(w);
+}
+
+static int connect_errmsg(struct worker_request *req, int rc)
+{
+	switch (rc) {
+	case -EADDRINUSE:
+		return errmsg(&req->err, rc, "there is such a connection already");
+	case -EADDRNOTAVAIL:
+		return errmsg(&req->err, rc, "no local port is left");
+	case -ENOBUFS:
+		return errmsg(&req->err, rc, "the limit of connections is reached");
+	case -EINVAL:
+		return errmsg(&req->err, rc, "that is no address to connect to");
+	default:
+		return errmsg(&req->err, rc, "%s", strerror(-rc));
+	}
+}
+
+/* MUST-46; the route to such an address would only confuse the message. */
+static int check_destination(const struct worker *w, struct worker_request *req)
+{
+	const struct endpoint *const remote = &req->connect.remote;
+
+	if (!remote->port)
+		return errmsg(&req->err, -EINVAL, "port 0 is no port to connect to");
+	if (addr_is_any(&remote->addr) || addr_is_multicast(&remote->addr) ||
+	    addr_is_broadcast(&remote->addr) || netview_is_subnet_broadcast(w->view, &remote->addr))
+		return connect_errmsg(req, -EINVAL);
+	if (addr_is_link_local6(&remote->addr) && !req->connect.scope)
+		return errmsg(&req->err, -EINVAL, "a link-local address needs its interface");
+	return 0;
+}
+
+/* Sends the SYN; 0: the answer comes when the handshake is done. */
+static int serve_connect(struct worker *w, struct worker_request *req)
+{
+	struct conn_open open = { .flow = { .local = req->connect.local,
+					    .remote = req->connect.remote },
+				  .params = req->connect.params };
+	struct conn *c;
+	struct path path = { 0 };
+	conn_id id;
+	int rc = check_destination(w, req);
+
+	if (rc)
+		return rc;
+	if (addr_is_link_local6(&open.flow.remote.addr))
+		open.flow.scope = req->connect.scope;
+	rc = choose_source(w, req, &open.flow, &path);
+	if (rc)
+		return rc;
+	open.link_mtu = path.mtu;
+	rc = engine_connect(w->engine, w->host.now, &open, &id);
+	if (rc)
+		return connect_errmsg(req, rc);
+	worker_drain_traces(w, path.ifindex);
+	c = worker_conn(w, id, path.ifindex);
+	if (!c || own_source(w, c) ||
+	    (req->connect.fd >= 0 && service_new_stream(&c->session.service))) {
+		(void)conn_abort(w->engine, w->host.now, id, CAUSE_OPERATOR, END_OUT_OF_MEMORY);
+		return errmsg(&req->err, -ENOMEM, "out of memory");
+	}
+	if (c->session.service)
+		c->session.ops = c->session.service->ops;
+	c->session.fd = req->connect.fd;
+	c->connect = req;
+	return 0;
+}
+
+static int serve_end(struct worker *w, const struct worker_request *req)
+{
+	conn_id id;
+
+	if (!engine_find_serial(w->engine, req->end.serial, &id))
+		return -ENOENT;
+	if (req->ask == WORKER_CLOSE) {
+		worker_close_conn(w, id);
+		return 0;
+	}
+	return conn_abort(w->engine, w->host.now, id, CAUSE_OPERATOR, END_RESET_BY_OPERATOR);
+}
+
+static int serve_set_params(struct worker *w, const struct worker_request *req)
+{
+	const struct listener *const l = listeners_find(w, req->set_params.id);
+
+	return l ? engine_listener_set_params(w->engine, l->tcp, &req->set_params.params) : -ENOENT;
+}
+
+static int serve_status(struct worker *w, struct worker_request *req)
+{
+	struct worker_status *const st = &req->status;
+
+	*st = (struct worker_status){ .not_ours = w->not_ours,
+				      .no_path = w->no_path,
+				      .wakeups = w->wakeups,
+				      .services_refused = w->services_refused + w->host.refused,
+				      .processes = w->host.processes };
+	engine_counters(w->engine, &st->engine);
+	w->packet->ops->counters(w->packet, &st->packet);
+	w->rawip->ops->counters(w->rawip, &st->rawip);
+	memcpy(st->verdicts, w->verdicts, sizeof(st->verdicts));
+	return 0;
+}
+
+/* Time is up for the connections: TIME-WAIT, where both sides are done, is a normal end. */
+static void abort_all(struct worker *w)
+{
+	struct conn_status st;
+	uint32_t cursor = 0;
+	conn_id id;
+
+	while (engine_next_conn(w->engine, &cursor, &id)) {
+		if (conn_status(w->engine, id, &st))
+			continue;
+		(void)conn_abort(w->engine, w->host.now, id, CAUSE_OPERATOR,
+				 st.state == ST_TIME_WAIT ? END_NORMAL : END_DAEMON_STOPPED);
+	}
+}
+
+static void begin_stop(struct worker *w, struct worker_request *req)
+{
+	uint32_t cursor = 0;
+	conn_id id;
+
+	w->stop = req;
+	w->stop_at = vtime_add(w->host.now, req->stop.grace_us);
+	listeners_close_all(w);
+	worker_drain_traces(w, 0);
+	while (engine_next_conn(w->engine, &cursor, &id))
+		worker_close_conn(w, id);
+}
+
+/* Are there connections that have something to finish? */
+static bool is_busy(const struct worker *w)
+{
+	struct engine_counters c;
+
+	engine_counters(w->engine, &c);
+	return c.conns > c.conns_by_state[ST_TIME_WAIT] || w->host.processes;
+}
+
+/* After a SIGKILL processes go soon, unless the kernel holds them. */
+enum { STOP_KILL_US = 500000 };
+
+void worker_step_stop(struct worker *w)
+{
+	const bool late = !vtime_before(w->host.now, w->stop_at);
+
+	if (!w->stop || w->ended || (is_busy(w) && !late))
+		return;
+	if (!w->stop_forced) {
+		w->stop_forced = true;
+		abort_all(w);
+		worker_serve_reports(w); /* rows */
+		worker_transmit(w); /* RSTs */
+		service_host_kill(&w->host);
+		w->stop_at = vtime_add(w->host.now, STOP_KILL_US);
+	} else if (late) {
+		w->host.processes = 0; /* the spawner will have to see to them */
+	}
+	w->ended = !w->host.processes;
+}
+
+/* 1: it will be answered later. */
+static int serve(struct worker *w, struct worker_request *req)
+{
+	int rc;
+
+	switch (req->ask) {
+	case WORKER_LISTEN:
+		return listeners_add(w, req);
+	case WORKER_UNLISTEN:
+		return listeners_close(w, req->unlisten.id);
+	case WORKER_LISTENERS:
+		return listeners_list(w, &req->listeners.ret_list, &req->listeners.ret_n);
+	case WORKER_CONNECTIONS:
+		return serve_connections(w, req);
+	case WORKER_CONNECTION:
+		return serve_connection(w, req);
+	case WORKER_CONNECT:
+		rc = serve_connect(w, req);
+		if (rc)
+			close_connect_fd(req);
+		return rc ? rc : 1;
+	case WORKER_CLOSE:
+	case WORKER_RESET:
+		return serve_end(w, req);
+	case WORKER_SET_PARAMS:
+		return serve_set_params(w, req);
+	case WORKER_STATUS:
+		return serve_status(w, req);
+	case WORKER_STOP:
+		begin_stop(w, req);
+		return 1;
+	}
+	return -EINVAL;
+}
+
+void worker_serve_asks(struct worker *w)
+{
+	struct worker_request *req;
+
+	for (unsigned i = 0; i < ASKS_PER_WAKEUP && (req = mailbox_take(&w->asks)); i++) {
+		int rc = w->stop ? -ESHUTDOWN : 0;
+
+		if (rc && (req->ask == WORKER_LISTEN || req->ask == WORKER_CONNECT ||
+			   req->ask == WORKER_STOP)) {
+			worker_refuse(w, req);
+			continue;
+		}
+		rc = serve(w, req);
+		worker_drain_traces(w, 0);
+		if (rc <= 0)
+			worker_answer(w, req, rc);
+	}
+}

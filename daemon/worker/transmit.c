@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Engine -> frames: by the packet link as super-segments with the checksum left to the device, or by
+ * raw IP in pieces with full checksums: on lo, where the kernel has to find the neighbour first, and
+ * where a device cannot do either.
+ */
+#include <string.h>
+
+#include "worker/inside.h"
+
+static void flush(struct worker *w)
+{
+	w->packet->ops->flush(w->packet);
+	w->rawip->ops->flush(w->rawip);
+}
+
+static void make_room(struct link *l)
+{
+	if (!l->ops->has_room(l))
+		l->ops->flush(l);
+}
+
+/* Puts one segment, or super-segment, into a link's batch. */
+static void put_segment(struct worker *w, struct link *l, const struct segment *seg,
+			const struct path *path, bool partial)
+{
+	struct wire_header header;
+	struct frame_out f = { .ifindex = path->ifindex,
+			       .ethernet = path->ethernet,
+			       .checksum_partial = partial,
+			       .ipv6 = !addr_is_v4(&seg->flow.remote.addr),
+			       .piece_bytes = partial ? seg->piece_bytes : 0,
+			       .text_n = seg->spans_n,
+			       .dst = seg->flow.remote.addr,
+			       .scope = seg->flow.scope };
+	const uint32_t len = seg_text_len(seg);
+
+	wire_encode(seg, w->ip_id, partial ? WIRE_PARTIAL_CHECKSUM : WIRE_FULL_CHECKSUM, &header);
+	/* The device numbers the pieces on from ours. It may wrap: it names fragments, of which DF
+	 * makes none (RFC 6864 4.1). */
+	w->ip_id = (uint16_t)((w->ip_id + 1u + (f.piece_bytes ? len / f.piece_bytes : 0)) & 0xffff);
+	memcpy(f.dst_mac, path->dst_mac, sizeof(f.dst_mac));
+	memcpy(f.src_mac, path->src_mac, sizeof(f.src_mac));
+	f.header = header.bytes;
+	f.header_len = header.len;
+	f.ip_len = header.ip_len;
+	for (unsigned i = 0; i < seg->spans_n; i++)
+		f.text[i] = (struct iovec){ (void *)(uintptr_t)seg->text[i].base,
+					    seg->text[i].len };
+	make_room(l);
+	l->ops->send(l, &f);
+}
+
+static void put_pieces(struct worker *w, struct link *l, const struct segment *seg,
+		       const struct path *path)
+{
+	struct segment piece;
+	uint32_t offset = 0;
+
+	if (!seg->piece_bytes) {
+		put_segment(w, l, seg, path, false);
+		return;
+	}
+	while (wire_next_piece(seg, &offset, &piece))
+		put_segment(w, l, &piece, path, false);
+}
+
+static void send_segment(struct worker *w, const struct segment *seg)
+{
+	const struct flow *const flow = &seg->flow;
+	const struct path *path;
+
+	if (netview_path(w->view, &flow->remote.addr, flow->scope, &flow->local.addr,
+			 w->host.now.us, &path)) {
+		w->no_path++; /* TCP sends again, or gives up in its time */
+		return;
+	}
+	if (path->loopback || (path->ethernet && !path->neigh_known))
+		put_pieces(w, w->rawip, seg, path);
+	else if (path->offload)
+		put_segment(w, w->packet, seg, path, true);
+	else
+		put_pieces(w, w->packet, seg, path);
+}
+
+/* Text of a batch points into the send buffers, which stand still until the next engine_input() or
+ * user call; so everything is flushed before this returns.
+ */
+void worker_transmit(struct worker *w)
+{
+	struct segment seg;
+	unsigned n = 0;
+
+	for (; n < OUTPUT_MAX; n++) {
+		make_room(w->packet);
+		make_room(w->rawip);
+		if (!engine_output(w->engine, w->host.now, &seg))
+			break;
+		send_segment(w, &seg);
+	}
+	flush(w);
+	if (n == OUTPUT_MAX)
+		w->again = true;
+}
+
+void worker_send_neigh_answers(struct worker *w)
+{
+	for (unsigned i = 0; i < w->neigh_n; i++) {
+		const struct frame_out f = { .neigh = true,
+					     .ifindex = w->neigh[i].ifindex,
+					     .header = w->neigh[i].frame,
+					     .header_len = (uint16_t)w->neigh[i].len };
+
+		make_room(w->packet);
+		w->packet->ops->send(w->packet, &f);
+	}
+	w->neigh_n = 0;
+}

@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The worker's start, thread, pump and end. Every wakeup ends in worker_pump(). */
+#include <errno.h>
+#include <event2/thread.h>
+#include <inttypes.h>
+#include <net/if.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "service/spawner.h"
+#include "worker/inside.h"
+
+enum {
+	OFFSET_FRESH_US = 1000000, /* CLOCK_REALTIME is looked at this often */
+	ALIVE_US = 5000000, /* a ping not answered for so long: the thread hangs */
+	ROUNDS_MAX = 4, /* of reports and output in one wakeup */
+};
+
+void worker_fail(struct worker *w, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (!atomic_exchange(&w->failed, true))
+		log_error("worker %u: %s; it ends", w->cfg.index, text);
+	w->ended = true;
+}
+
+static void begin_wakeup(struct worker *w)
+{
+	const uint64_t now = clock_monotonic_us();
+
+	w->wakeups++;
+	w->host.now = (vtime){ now > w->host.now.us ? now : w->host.now.us };
+	if (!w->offset_taken_us || now - w->offset_taken_us > OFFSET_FRESH_US) {
+		w->realtime_offset_us = clock_realtime_us() - now;
+		w->offset_taken_us = now;
+	}
+	w->host.realtime_us = w->host.now.us + w->realtime_offset_us;
+}
+
+/* Sets the one timer, when it is not set for that instant already. */
+static void arm_timer(struct worker *w)
+{
+	vtime at = engine_deadline(w->engine);
+	struct timeval tv;
+	uint64_t us;
+
+	if (w->stop)
+		at = vtime_min(at, w->stop_at);
+	if (w->again)
+		at = w->host.now;
+	if (at.us == w->armed.us)
+		return;
+	w->armed = at;
+	if (at.us == VTIME_NEVER.us) {
+		(void)event_del(w->ev_timer);
+		return;
+	}
+	us = at.us > w->host.now.us ? at.us - w->host.now.us : 0;
+	tv = (struct timeval){ .tv_sec = (time_t)(us / 1000000),
+			       .tv_usec = (suseconds_t)(us % 1000000) };
+	if (event_add(w->ev_timer, &tv))
+		worker_fail(w, "its timer cannot be set");
+}
+
+/* Output can make reports, and reports output; what is left after some rounds waits for the next
+ * wakeup, which comes at once.
+ */
+static void worker_pump(struct worker *w)
+{
+	bool served;
+
+	w->again = false;
+	worker_send_neigh_answers(w);
+	engine_expire(w->engine, w->host.now);
+	for (unsigned i = 0; i < ROUNDS_MAX; i++) {
+		served = worker_serve_reports(w);
+		if (i && !served)
+			break;
+		worker_transmit(w);
+		w->again |= served && i == ROUNDS_MAX - 1;
+	}
+	worker_step_stop(w);
+	arm_timer(w);
+	if (w->ended)
+		(void)event_base_loopbreak(w->base);
+}
+
+static void on_begin(struct service_host *h)
+{
+	begin_wakeup(h->worker);
+}
+
+static void on_end(struct service_host *h)
+{
+	worker_pump(h->worker);
+}
+
+static void on_spawner_lost(struct service_host *h)
+{
+	const struct worker *const w = h->worker;
+
+	log_error("worker %u: the spawner has died: exec services are refused until a restart",
+		  w->cfg.index);
+}
+
+static void on_link(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *const w = arg;
+	int rc;
+
+	begin_wakeup(w);
+	rc = worker_receive(w);
+	if (rc)
+		worker_fail(w, "receive from the packet socket: %s", strerror(-rc));
+	worker_pump(w);
+}
+
+static void on_netview(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *const w = arg;
+
+	begin_wakeup(w);
+	/* Solicitations for addresses of our own come by multicast, which an interface is told of. */
+	if (netview_update(w->view, w->host.now.us) && w->cfg.answer_neighbours &&
+	    worker_apply_owned(w))
+		worker_fail(w, "the packet socket's filter cannot be set");
+	worker_pump(w);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *const w = arg;
+
+	w->armed = VTIME_NEVER;
+	begin_wakeup(w);
+	worker_pump(w);
+}
+
+static void on_asks(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *const w = arg;
+
+	begin_wakeup(w);
+	worker_serve_asks(w);
+	worker_pump(w);
+}
+
+/* The thread's last words: nobody waits for an answer for ever. */
+static void answer_all(struct worker *w)
+{
+	struct worker_request *req;
+	uint32_t cursor = 0;
+	conn_id id;
+
+	mailbox_close(&w->asks);
+	while (engine_next_conn(w->engine, &cursor, &id)) {
+		struct conn *const c = &w->conns[id.slot];
+
+		if (c->session.host && c->connect)
+			worker_answer(w, c->connect, -ESHUTDOWN);
+		c->connect = NULL;
+	}
+	while ((req = mailbox_take(&w->asks)))
+		worker_refuse(w, req);
+	if (w->stop)
+		worker_answer(w, w->stop, 0);
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker *const w = arg;
+	char name[16];
+
+	(void)snprintf(name, sizeof(name), "worker-%u", w->cfg.index % 1000);
+	(void)pthread_setname_np(pthread_self(), name);
+	begin_wakeup(w);
+	worker_pump(w);
+	if (event_base_dispatch(w->base) < 0)
+		worker_fail(w, "its event loop broke");
+	answer_all(w);
+	return NULL;
+}
+
+/* The main thread's side. */
+
+static void on_answers(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *const w = arg;
+	struct worker_request *const req = mailbox_take(&w->answers);
+
+	if (!req)
+		return;
+	atomic_fetch_sub(&w->outstanding, 1);
+	req->done(req); /* may free the worker: one answer a wakeup */
+}
+
+int worker_ask(struct worker *w, struct worker_request *req)
+{
+	int rc;
+
+	if (atomic_fetch_add(&w->outstanding, 1) >= ASKS_MAX)
+		rc = -EAGAIN;
+	else
+		rc = mailbox_put(&w->asks, req);
+	if (rc)
+		atomic_fetch_sub(&w->outstanding, 1);
+	return rc;
+}
+
+/* A ping costs a wakeup, so the next is sent when the last is answered. */
+bool worker_is_alive(struct worker *w)
+{
+	const uint64_t now = clock_monotonic_us();
+	const unsigned long long sent = atomic_load(&w->pings_sent);
+
+	if (atomic_load(&w->failed))
+		return false;
+	if (atomic_load(&w->pings_seen) == sent) {
+		w->alive_us = now;
+		atomic_store(&w->pings_sent, sent + 1);
+		event_active(w->ev_ping, EV_READ, 0);
+	}
+	return now - w->alive_us < ALIVE_US;
+}
+
+static void on_ping(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *const w = arg;
+
+	atomic_store(&w->pings_seen, atomic_load(&w->pings_sent));
+}
+
+int worker_check_service(const char *text, struct errmsg *ret_err)
+{
+	return service_check(text, ret_err);
+}
+
+static void *map(size_t bytes)
+{
+	void *const p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static size_t conns_bytes(const struct worker *w)
+{
+	return w->cfg.engine.conns_max * sizeof(struct conn);
+}
+
+static int open_network(struct worker *w, struct errmsg *ret_err)
+{
+	int rc = netview_new(w->cfg.interfaces, &w->view, ret_err);
+
+	if (!rc)
+		rc = link_packet_new(&w->packet, ret_err);
+	if (!rc)
+		rc = link_rawip_new(&w->rawip, ret_err);
+	w->cfg.interfaces = NULL; /* the caller's; needed no more */
+	w->lo_ifindex = if_nametoindex("lo");
+	return rc;
+}
+
+static int make_engine(struct worker *w, struct errmsg *ret_err)
+{
+	w->engine_bytes = engine_size(&w->cfg.engine);
+	w->engine_memory = map(w->engine_bytes);
+	w->conns = map(conns_bytes(w));
+	if (!w->engine_memory || !w->conns)
+		return errmsg(ret_err, -ENOMEM,
+			      "worker %u: %zu octets of memory for connections: %s", w->cfg.index,
+			      w->engine_bytes + conns_bytes(w), strerror(errno));
+	begin_wakeup(w);
+	w->engine = engine_init(w->engine_memory, &w->cfg.engine, w->host.now);
+	return 0;
+}
+
+static int make_events(struct worker *w)
+{
+	const int link_fd = w->packet->ops->fd(w->packet);
+
+	w->ev_link = event_new(w->base, link_fd, EV_READ | EV_PERSIST, on_link, w);
+	w->ev_netview = event_new(w->base, netview_fd(w->view), EV_READ | EV_PERSIST, on_netview,
+				  w);
+	w->ev_asks = event_new(w->base, w->asks.fd, EV_READ | EV_PERSIST, on_asks, w);
+	w->ev_ping = event_new(w->base, -1, EV_PERSIST, on_ping, w);
+	w->ev_timer = evtimer_new(w->base, on_timer, w);
+	w->ev_answers = event_new(w->cfg.home, w->answers.fd, EV_READ | EV_PERSIST, on_answers, w);
+	if (!w->ev_link || !w->ev_netview || !w->ev_asks || !w->ev_ping || !w->ev_timer ||
+	    !w->ev_answers)
+		return -ENOMEM;
+	return event_add(w->ev_link, NULL) || event_add(w->ev_netview, NULL) ||
+			       event_add(w->ev_asks, NULL) || event_add(w->ev_answers, NULL)
+		       ? -ENOMEM
+		       : 0;
+}
+
+static int make_host(struct worker *w, struct errmsg *ret_err)
+{
+	int rc = 0;
+
+	w->host.engine = w->engine;
+	w->host.base = w->base;
+	w->host.worker = w;
+	w->host.begin = on_begin;
+	w->host.end = on_end;
+	w->host.process_ended = worker_process_ended;
+	w->host.spawner_lost = on_spawner_lost;
+	if (w->cfg.spawner)
+		rc = spawner_channel_new(w->cfg.spawner, &w->host.spawner, ret_err);
+	if (rc)
+		return rc;
+	rc = service_host_init(&w->host);
+	return rc ? errmsg(ret_err, rc, "worker %u: services: %s", w->cfg.index, strerror(-rc)) : 0;
+}
+
+static int make_queues(struct worker *w)
+{
+	(void)evthread_use_pthreads(); /* worker_is_alive() pings from another thread */
+	w->base = event_base_new();
+	if (!w->base || mailbox_init(&w->asks, ASKS_MAX) || mailbox_init(&w->answers, ASKS_MAX))
+		return -ENOMEM;
+	return own_init(&w->own, w->cfg.engine.local_port_min, w->cfg.engine.local_port_max);
+}
+
+/* The thread takes no signal: main does. SIGPIPE becomes EPIPE where a pipe's reader is gone. */
+static int start_thread(struct worker *w)
+{
+	sigset_t all, old;
+	int rc;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&w->thread, NULL, worker_main, w);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	w->started = !rc;
+	return -rc;
+}
+
+int worker_start(const struct worker_config *cfg, struct worker **ret_worker,
+		 struct errmsg *ret_err)
+{
+	struct worker *const w = calloc(1, sizeof(*w));
+	int rc;
+
+	if (!w)
+		return errmsg(ret_err, -ENOMEM, "worker %u: out of memory", cfg->index);
+	w->cfg = *cfg;
+	w->armed = VTIME_NEVER;
+	w->alive_us = clock_monotonic_us();
+	rc = make_queues(w);
+	if (rc)
+		(void)errmsg(ret_err, rc, "worker %u: queues: %s", cfg->index, strerror(-rc));
+	if (!rc)
+		rc = open_network(w, ret_err);
+	if (!rc)
+		rc = make_engine(w, ret_err);
+	if (!rc)
+		rc = make_host(w, ret_err);
+	if (!rc) {
+		rc = make_events(w);
+		if (!rc)
+			rc = worker_apply_owned(w);
+		if (!rc)
+			rc = start_thread(w);
+		if (rc)
+			(void)errmsg(ret_err, rc, "worker %u: %s", cfg->index, strerror(-rc));
+	}
+	if (rc) {
+		worker_free(w);
+		return rc;
+	}
+	*ret_worker = w;
+	return 0;
+}
+
+static void free_events(struct worker *w)
+{
+	struct event *const events[] = { w->ev_link, w->ev_netview, w->ev_asks,
+					 w->ev_ping, w->ev_timer,   w->ev_answers };
+
+	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
+		if (events[i])
+			event_free(events[i]);
+}
+
+/* Services hold descriptors and processes also when the worker broke in the middle of it. */
+static void free_sessions(struct worker *w)
+{
+	uint32_t cursor = 0;
+	conn_id id;
+
+	while (w->engine && engine_next_conn(w->engine, &cursor, &id)) {
+		struct session *const s = &w->conns[id.slot].session;
+
+		if (s->host && s->fd >= 0)
+			(void)close(s->fd);
+		session_fini(s, true);
+	}
+}
+
+void worker_free(struct worker *w)
+{
+	if (!w)
+		return;
+	if (w->started)
+		(void)pthread_join(w->thread, NULL);
+	free_sessions(w);
+	service_host_fini(&w->host);
+	spawner_channel_free(w->host.spawner);
+	worker_free_epitaphs(w);
+	listeners_fini(w);
+	free_events(w);
+	if (w->packet)
+		w->packet->ops->free(w->packet);
+	if (w->rawip)
+		w->rawip->ops->free(w->rawip);
+	if (w->view)
+		netview_free(w->view);
+	if (w->engine_memory)
+		(void)munmap(w->engine_memory, w->engine_bytes);
+	if (w->conns)
+		(void)munmap(w->conns, conns_bytes(w));
+	own_fini(&w->own);
+	mailbox_fini(&w->asks);
+	mailbox_fini(&w->answers);
+	if (w->base)
+		event_base_free(w->base);
+	free(w);
+}
