@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -48,6 +49,17 @@ static int start_base(struct daemon *d, struct errmsg *ret_err)
 		return errmsg(ret_err, -EIO, "libevent does not do threads here");
 	d->base = event_base_new();
 	return d->base ? 0 : errmsg(ret_err, -ENOMEM, "libevent: no event base");
+}
+
+/* An exec connection holds two descriptors: all that we may have. */
+static void start_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static int start_directories(struct daemon *d, struct errmsg *ret_err)
@@ -362,8 +374,10 @@ int daemon_start(struct daemon *d, struct errmsg *ret_err)
 		rc = control_new(d->paths.runtime, d->config.socket_group, &d->control, ret_err);
 	if (rc == 0)
 		rc = spawner_start(&d->spawner, ret_err);
-	if (rc == 0)
+	if (rc == 0) {
+		start_descriptors(); /* after the spawner: programs get the limit that we were given */
 		rc = privilege_drop(ret_err);
+	}
 	if (rc == 0)
 		rc = start_record(d, ret_err);
 	if (rc == 0)

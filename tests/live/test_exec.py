@@ -4,6 +4,7 @@
 import os
 import pathlib
 import re
+import resource
 import socket
 import threading
 
@@ -31,6 +32,20 @@ def test_curl_fetches(lab, host):
     rows = d.closed(5)
     assert all(r['exit_status'] == 0 and r['pid'] and r['run_us'] > 0 for r in rows), rows
     assert all(r['end_reason'] == 'normal' for r in rows), rows
+
+
+def test_a_thousand_processes_at_once(lab):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
+    d = server(lab, '/bin/cat', 'MaxProcesses=2000\n')
+    socks = [lab.connect('10.9.0.2', 80, timeout=60) for _ in range(1000)]
+    for i, s in enumerate(socks):
+        s.sendall(b'%d\n' % i)
+    for i, s in enumerate(socks):
+        assert s.recv(100) == b'%d\n' % i
+    assert d.ctl('status')['counters']['processes'] == 1000
+    for s in socks:
+        s.close()
+    until(lambda: d.ctl('status')['counters']['processes'] == 0, 20, 'all processes end')
 
 
 def test_environment_tells_who_is_connected(lab):
@@ -85,7 +100,8 @@ def test_peer_reset_ends_the_process(lab):
     s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
     os.close(s.detach())
     until(lambda: not os.path.exists(f'/proc/{pid}'), 15, 'the process ends')
-    assert d.closed(1)[0]['end_reason'] == 'reset_by_peer'
+    row = until(lambda: (r := d.closed(1)[0]) and r['exit_signal'] and r, 10, 'the exit status, later than the end of the connection')
+    assert row['end_reason'] == 'reset_by_peer' and row['exit_signal'] == 1, row
 
 
 def test_both_halves_flow_independently(lab):

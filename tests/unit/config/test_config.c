@@ -474,7 +474,7 @@ static void test_bad_overrides(void **state)
 		{ "", "command line: -o : expected Section.Key=VALUE" },
 		{ "Tcp.MSL=1\n2", "command line: -o: there is a control character" },
 		{ "Tcp.MSL=x",
-		  "command line: MSL=x: expected a time span such as 30s or 1min 30s, 0 to 10min" },
+		  "-o Tcp.MSL=x: expected a time span such as 30s or 1min 30s, 0 to 10min" },
 		{ "Listener.Address=*:7", "command line: a listener has a name: [Listener NAME]" },
 		{ "Listener.a.Address=*:7", "command line: [Listener a] has no Service" },
 	};

@@ -1,0 +1,793 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Two engines, a bad network between them, and one clock that jumps from event to event.
+ *
+ * usage: sim SEED		one run, every packet shown
+ *	  sim all N [FIRST]	N seeds; every 25th twice: same seed, same packets
+ *	  sim masks N		each way to lose some of the first N packets, on several kinds of exchange
+ *	  sim mask SEED MASK	one of those, shown
+ *	  sim --edges FILE ...	and FILE gets the transitions taken, one a line
+ *
+ * Even seeds are orderly: both sides close, every octet must arrive, every end is `normal`. Odd seeds
+ * are rough: aborts, closes at bad moments, a network that goes away, memory for almost nothing; what
+ * arrives must be a prefix of what was sent, and everything must end. In both: engine_check() after
+ * each step, transitions form paths, counters add up, nothing is left over.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/macros.h"
+#include "tcp/engine.h"
+
+#include "net.h"
+
+enum { CONNS = 4, SERIALS = 4096, STEPS_MAX = 3000000, PORT = 40000 };
+
+/* After this long in virtual time, an orderly run that still lives is stuck. */
+static const uint64_t patience_us = 12ULL * 3600 * 1000000;
+
+enum when_to_close {
+	CLOSE_WHEN_SENT,
+	CLOSE_AFTER_PEER,
+	CLOSE_AT_RANDOM, /* once all is sent, at some later time */
+};
+
+/* The user of one connection on one side. It acts on reports alone, as a driver must. */
+struct app {
+	conn_id id;
+	bool used, have, opened, ended, closing, stopped;
+	bool may_read, may_write, peer_closed, all_acked;
+	bool slow, direct, peek;
+	enum when_to_close when;
+	enum end_reason reason;
+	uint64_t stream, sent, got;
+	vtime wake; /* of a slow reader, or of a close to come */
+	vtime abort_at, close_at; /* rough runs; VTIME_NEVER: not */
+};
+
+struct side {
+	struct engine *e;
+	void *mem;
+	struct engine_config cfg;
+	struct tcp_params params;
+	struct app app[CONNS];
+	uint8_t path[SERIALS]; /* state of each connection by serial, plus one; 0: never seen */
+	uint64_t pieces_out, inputs;
+	unsigned burst; /* segments the device takes at a time */
+	vtime tx_wake;
+};
+
+struct sim {
+	uint64_t seed, mask;
+	bool rough, verbose;
+	struct rng rng;
+	struct net net;
+	vtime now, start;
+	struct side side[2];
+	unsigned conns;
+	uint64_t simultaneous; /* bit i: both sides open connection i */
+};
+
+static char reproduce[96];
+static uint32_t edges_taken[ST__COUNT];
+
+static void on_abort(int sig)
+{
+	const ssize_t n = write(STDERR_FILENO, reproduce, strlen(reproduce));
+
+	(void)n;
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+__attribute__((noreturn)) static void fail(const struct sim *s, const char *fmt, ...)
+	PRINTF_LIKE(2, 3);
+static void fail(const struct sim *s, const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	fprintf(stderr, "at %.6f: ", (double)(s->now.us - s->start.us) / 1e6);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "\n%s", reproduce);
+	exit(1);
+}
+
+/* Octet k of what side `from` sends on connection `conn`: lost, doubled or moved octets show. */
+static uint8_t octet(unsigned from, unsigned conn, uint64_t k)
+{
+	const uint32_t x = (uint32_t)((k * 0x9e3779b1U + conn * (uint64_t)0x85ebca6bU + from) &
+				      0xffffffffU);
+
+	return (uint8_t)(x >> 23);
+}
+
+static void got_text(struct sim *s, unsigned me, unsigned conn, const uint8_t *text, size_t n)
+{
+	struct app *const a = &s->side[me].app[conn];
+
+	for (size_t i = 0; i < n; i++, a->got++)
+		if (text[i] != octet(!me, conn, a->got))
+			fail(s, "side %u connection %u: octet %" PRIu64 " is wrong", me, conn,
+			     a->got);
+	if (a->got > s->side[!me].app[conn].sent)
+		fail(s, "side %u connection %u: more octets than were sent", me, conn);
+}
+
+static int conn_of(unsigned me, const struct flow *f)
+{
+	return (me == 0 ? f->local.port : f->remote.port) - PORT;
+}
+
+static void adopt(struct sim *s, unsigned me, struct app *a, conn_id id)
+{
+	a->have = true;
+	a->id = id;
+	if (a->direct && conn_set_direct(s->side[me].e, id, true))
+		fail(s, "side %u: conn_set_direct", me);
+}
+
+/* A connection that no application owns: an old SYN opened half of it. It only ever ends. In a rough
+ * run the peer may open what our application has given up already.
+ */
+static void ghost(struct sim *s, unsigned me, const struct report *r)
+{
+	if (r->kinds & REPORT_OPENED && !s->rough)
+		fail(s, "side %u: an old duplicate became a connection", me);
+	if (r->kinds & REPORT_OPENED)
+		(void)conn_abort(s->side[me].e, s->now, r->id, CAUSE_USER, END_RESET_BY_SERVICE);
+	if (r->kinds & REPORT_CLOSED)
+		conn_release(s->side[me].e, r->id);
+}
+
+static void read_some(struct sim *s, unsigned me, unsigned conn, size_t most);
+
+static void take_report(struct sim *s, unsigned me, const struct report *r)
+{
+	struct conn_status st;
+
+	if (conn_status(s->side[me].e, r->id, &st))
+		fail(s, "side %u: report for a stale connection", me);
+	const int conn = conn_of(me, &st.flow);
+
+	if (conn < 0 || conn >= CONNS)
+		fail(s, "side %u: report for an unknown flow", me);
+	struct app *const a = &s->side[me].app[conn];
+	const bool mine = a->have && a->id.slot == r->id.slot && a->id.gen == r->id.gen;
+
+	if (!mine && (a->have || !(r->kinds & REPORT_OPENED))) {
+		ghost(s, me, r);
+		return;
+	}
+	if (!mine)
+		adopt(s, me, a, r->id);
+	if (a->ended)
+		fail(s, "side %u: a report after the end", me);
+	a->opened |= !!(r->kinds & REPORT_OPENED);
+	a->may_write |= !!(r->kinds & (REPORT_OPENED | REPORT_WRITABLE));
+	a->may_read |= !!(r->kinds & (REPORT_READABLE | REPORT_PEER_CLOSED));
+	a->peer_closed |= !!(r->kinds & REPORT_PEER_CLOSED);
+	a->all_acked |= !!(r->kinds & REPORT_ALL_ACKED);
+	if (!(r->kinds & REPORT_CLOSED))
+		return;
+	while (!a->stopped && st.receive_queue_bytes) {
+		read_some(s, me, (unsigned)conn, SIZE_MAX);
+		if (conn_status(s->side[me].e, r->id, &st))
+			fail(s, "side %u: gone while its rest was read", me);
+	}
+	a->ended = true;
+	a->reason = r->reason;
+	if (st.state != ST_CLOSED || st.reason != r->reason || r->reason == END_NONE)
+		fail(s, "side %u: the end is told in two ways", me);
+	if (s->verbose)
+		printf("%12.6f side %u connection %d ended: %s\n", (double)s->now.us / 1e6, me,
+		       conn, end_reason_key(r->reason));
+	conn_release(s->side[me].e, r->id);
+}
+
+static void read_some(struct sim *s, unsigned me, unsigned conn, size_t most)
+{
+	static uint8_t buf[5000];
+	struct app *const a = &s->side[me].app[conn];
+	struct engine *const e = s->side[me].e;
+	size_t n = 0;
+
+	if (a->peek) {
+		struct span spans[3];
+		const unsigned k = conn_peek(e, a->id, spans, 3);
+
+		for (unsigned i = 0; i < k && n < most; i++) {
+			const size_t take = spans[i].len < most - n ? spans[i].len : most - n;
+
+			got_text(s, me, conn, spans[i].base, take);
+			n += take;
+		}
+		if (n && conn_consume(e, s->now, a->id, n))
+			fail(s, "side %u: conn_consume", me);
+	} else {
+		const size_t len = most < sizeof(buf) ? most : 1 + below(&s->rng, sizeof(buf));
+
+		const int rc = conn_receive(e, s->now, a->id, buf, len, &n);
+
+		if (rc && !(s->rough && rc == -ENOTCONN)) /* Just aborted, not yet told. */
+			fail(s, "side %u: conn_receive gave %d", me, rc);
+		got_text(s, me, conn, buf, n);
+	}
+	if (!n)
+		a->may_read = false;
+}
+
+static void write_some(struct sim *s, unsigned me, unsigned conn)
+{
+	struct app *const a = &s->side[me].app[conn];
+	uint8_t buf[3000];
+	size_t taken = 0;
+
+	while (a->may_write && a->sent < a->stream) {
+		const uint64_t left = a->stream - a->sent;
+		size_t n = 1 + below(&s->rng, sizeof(buf));
+
+		n = n < left ? n : left;
+		for (size_t i = 0; i < n; i++)
+			buf[i] = octet(me, conn, a->sent + i);
+		const int rc = conn_send(s->side[me].e, s->now, a->id, buf, n, &taken);
+
+		if (rc && !s->rough)
+			fail(s, "side %u: conn_send gave %d", me, rc);
+		if (rc)
+			a->stream = a->sent;
+		else
+			a->sent += taken;
+		if (rc || taken < n)
+			a->may_write = false;
+	}
+}
+
+static void close_maybe(struct sim *s, unsigned me, struct app *a)
+{
+	if (a->closing || a->sent < a->stream)
+		return;
+	if (a->when == CLOSE_AFTER_PEER && !a->peer_closed)
+		return;
+	if (a->when == CLOSE_AT_RANDOM && !chance(&s->rng, 50)) {
+		a->wake = vtime_add(s->now, 200000);
+		return;
+	}
+	a->closing = true;
+	const int rc = conn_close(s->side[me].e, s->now, a->id, CAUSE_USER);
+
+	if (rc && !s->rough)
+		fail(s, "side %u: conn_close gave %d", me, rc);
+}
+
+/* Rough runs: the user leaves at a bad moment. */
+static void disturb(struct sim *s, unsigned me, struct app *a)
+{
+	struct engine *const e = s->side[me].e;
+
+	if (!vtime_before(s->now, a->close_at)) {
+		a->close_at = VTIME_NEVER;
+		a->closing = true;
+		a->stream = a->sent;
+		(void)conn_close(e, s->now, a->id, CAUSE_USER);
+		if (chance(&s->rng, 500)) {
+			a->stopped = true;
+			(void)conn_stop_reading(e, s->now, a->id);
+		}
+	}
+	if (!vtime_before(s->now, a->abort_at)) {
+		a->abort_at = VTIME_NEVER;
+		(void)conn_abort(e, s->now, a->id, CAUSE_OPERATOR, END_RESET_BY_OPERATOR);
+	}
+}
+
+static void run_app(struct sim *s, unsigned me, unsigned conn)
+{
+	struct app *const a = &s->side[me].app[conn];
+
+	if (!a->have || a->ended)
+		return;
+	if (s->rough)
+		disturb(s, me, a);
+	if (!a->opened)
+		return;
+	if (!a->slow || !vtime_before(s->now, a->wake)) {
+		while (a->may_read && !a->stopped) {
+			read_some(s, me, conn, a->slow ? 1 + below(&s->rng, 700) : SIZE_MAX);
+			if (a->slow) {
+				a->wake = vtime_add(s->now, below(&s->rng, 2000000));
+				break;
+			}
+		}
+	}
+	write_some(s, me, conn);
+	close_maybe(s, me, a);
+}
+
+/* Both sides are honest: nothing that they acknowledge was never sent. (An old SYN may have opened a
+ * half, which the peer's later segments do not fit.)
+ */
+static bool is_wrong_refusal(const struct sim *s, const struct trace *t)
+{
+	/* Not RULE_ACK_RANGE: reordering may well outdo the largest window there was. */
+	return !s->rough && t->kind == TRACE_REFUSED && t->from != ST_SYN_SENT &&
+	       t->from != ST_SYN_RECEIVED && t->rule == RULE_ARRIVES_ACK;
+}
+
+static void take_traces(struct sim *s, unsigned me)
+{
+	struct side *const side = &s->side[me];
+	struct trace t;
+
+	while (engine_next_trace(side->e, &t)) {
+		if (t.serial && is_wrong_refusal(s, &t))
+			fail(s, "side %u: an honest acknowledgement was refused in %s", me,
+			     state_name(t.from));
+		if (t.kind != TRACE_TRANSITION || !t.serial)
+			continue;
+		if (t.serial >= SERIALS)
+			fail(s, "side %u: %" PRIu64 " connections", me, t.serial);
+		const unsigned was = side->path[t.serial];
+
+		if (was ? was - 1U != t.from : t.from != ST_CLOSED && t.from != ST_LISTEN)
+			fail(s, "side %u: transition from %s, but it was elsewhere", me,
+			     state_name(t.from));
+		if (!state_may_follow(t.from, t.to))
+			fail(s, "side %u: illegal transition", me);
+		side->path[t.serial] = (uint8_t)(t.to + 1);
+	}
+}
+
+static void pump(struct sim *s, unsigned me)
+{
+	struct side *const side = &s->side[me];
+	struct report r;
+	struct segment seg;
+	unsigned left = side->burst;
+
+	while (engine_next_report(side->e, &r))
+		take_report(s, me, &r);
+	for (unsigned i = 0; i < s->conns; i++)
+		run_app(s, me, i);
+	while (engine_next_report(side->e, &r))
+		take_report(s, me, &r);
+	side->tx_wake = VTIME_NEVER;
+	while (left && engine_output(side->e, s->now, &seg)) {
+		const unsigned pieces = net_send(&s->net, s->now, me, &seg);
+
+		side->pieces_out += pieces;
+		left--;
+	}
+	if (!left)
+		side->tx_wake = vtime_add(s->now, 50);
+	take_traces(s, me);
+	engine_check(side->e);
+}
+
+static void input(struct sim *s, struct packet *p)
+{
+	struct side *const side = &s->side[p->to];
+	struct delivery d = { .text = { NULL, 0 } };
+
+	side->inputs++;
+	engine_input(side->e, s->now, &p->seg, &d);
+	if (!d.text.len)
+		return;
+	for (unsigned i = 0; i < s->conns; i++) {
+		struct app *const a = &side->app[i];
+
+		if (!a->have || a->id.slot != d.id.slot || a->id.gen != d.id.gen)
+			continue;
+		const uint32_t take = chance(&s->rng, 700) ? d.text.len
+							   : (uint32_t)below(&s->rng, d.text.len);
+
+		got_text(s, p->to, i, d.text.base, take);
+		conn_delivered(side->e, s->now, &d, take);
+		a->may_read |= take < d.text.len;
+		return;
+	}
+	fail(s, "side %u: text was delivered for nobody", p->to);
+}
+
+static vtime next_event(const struct sim *s)
+{
+	vtime next = net_next(&s->net);
+
+	for (unsigned me = 0; me < 2; me++) {
+		const struct side *const side = &s->side[me];
+
+		next = vtime_min(next, engine_deadline(side->e));
+		next = vtime_min(next, side->tx_wake);
+		for (unsigned i = 0; i < s->conns; i++) {
+			const struct app *const a = &side->app[i];
+
+			if (!a->have || a->ended)
+				continue;
+			if (vtime_before(s->now, a->wake))
+				next = vtime_min(next, a->wake);
+			next = vtime_min(next, vtime_min(a->abort_at, a->close_at));
+		}
+	}
+	return next;
+}
+
+static void give_up(struct sim *s)
+{
+	for (unsigned me = 0; me < 2; me++)
+		for (unsigned i = 0; i < s->conns; i++) {
+			struct app *const a = &s->side[me].app[i];
+
+			if (!a->have || a->ended)
+				continue;
+			if (!s->rough) {
+				struct conn_status st;
+
+				(void)conn_status(s->side[me].e, a->id, &st);
+				fail(s,
+				     "side %u connection %u is stuck in %s: sent %" PRIu64
+				     " of %" PRIu64 ", got %" PRIu64 " of %" PRIu64,
+				     me, i, state_name(st.state), a->sent, a->stream, a->got,
+				     s->side[!me].app[i].stream);
+			}
+			a->abort_at = s->now;
+		}
+}
+
+/* One turn. False: nothing will ever happen again. */
+static bool step(struct sim *s)
+{
+	const vtime next = next_event(s);
+	struct packet *p;
+
+	if (next.us == UINT64_MAX)
+		return false;
+	s->now = vtime_before(next, s->now) ? s->now : next;
+	while ((p = net_take(&s->net, s->now))) {
+		input(s, p);
+		engine_check(s->side[p->to].e);
+		net_drop(p);
+	}
+	for (unsigned me = 0; me < 2; me++) {
+		engine_expire(s->side[me].e, s->now);
+		pump(s, me);
+	}
+	return true;
+}
+
+static uint32_t pick(struct rng *r, const uint32_t *from, size_t n)
+{
+	return from[below(r, n)];
+}
+
+#define PICK(r, ...) \
+	pick(r, (const uint32_t[]){ __VA_ARGS__ }, sizeof((uint32_t[]){ __VA_ARGS__ }) / 4)
+
+static void choose_params(struct sim *s, struct tcp_params *p)
+{
+	struct rng *const r = &s->rng;
+
+	tcp_params_default(p);
+	p->msl_us = 60000000;
+	p->rto_min_us = PICK(r, 50000, 200000, 1000000);
+	p->rto_max_us = 5000000;
+	p->user_timeout_us = s->rough ? 100000000 : 100000000000;
+	p->syn_timeout_us = s->rough ? 60000000 : 10000000000;
+	p->fin_wait_2_us = PICK(r, 0, 60000000);
+	p->delayed_ack_us = PICK(r, 0, 40000, 200000);
+	p->mss = (uint16_t)PICK(r, 0, 0, 1460, 536, 100);
+	p->send_buffer_bytes = PICK(r, 500, 5000, 40000, 200000);
+	p->receive_buffer_bytes = PICK(r, 500, 5000, 40000, 200000);
+	p->initial_window = PICK(r, 1, 2, 10);
+	p->nagle = chance(r, 700);
+	p->timestamps = chance(r, 600);
+	p->window_scaling = chance(r, 600);
+	p->rfc5961 = chance(r, 800);
+}
+
+static void choose_path(struct sim *s, struct path *p)
+{
+	struct rng *const r = &s->rng;
+
+	*p = (struct path){ .delay_us = below(r, 100000), .fifo = chance(r, 500) };
+	if (s->mask)
+		return;
+	p->jitter_us = chance(r, 700) ? below(r, 50000) : 0;
+	p->loss = chance(r, 700) ? (unsigned)below(r, 250) : 0;
+	p->dup = chance(r, 500) ? (unsigned)below(r, 100) : 0;
+	if (chance(r, 300)) {
+		p->burst = 5;
+		p->burst_us = 1000000;
+	}
+	if (chance(r, 300)) {
+		p->octets_per_s = 10000 + below(r, 1000000);
+		p->queue_us = 20000 + below(r, 500000);
+	}
+}
+
+static void choose_app(struct sim *s, unsigned me, struct app *a)
+{
+	struct rng *const r = &s->rng;
+	const uint32_t mss = s->side[me].params.mss;
+	const uint64_t most = s->mask ? 2500 : mss && mss < 500 ? 6000 : 60000;
+
+	*a = (struct app){ .used = true, .abort_at = VTIME_NEVER, .close_at = VTIME_NEVER };
+	a->stream = chance(r, 150) ? 0 : below(r, most);
+	a->slow = chance(r, 200);
+	a->direct = chance(r, 500);
+	a->peek = chance(r, 300);
+	a->when = (enum when_to_close)(me == 0 ? 2 * below(r, 2) : below(r, 3));
+	if (s->rough && chance(r, 300))
+		a->abort_at = vtime_add(s->now, below(r, 20000000));
+	if (s->rough && chance(r, 300))
+		a->close_at = vtime_add(s->now, below(r, 5000000));
+}
+
+/* The clock is an input: start it so that an ISN is just below a wrap, of 2^32 or of 2^31. */
+static void choose_clock(struct sim *s, const struct flow *f)
+{
+	const unsigned me = (unsigned)below(&s->rng, 2);
+	const struct flow flows[2] = { *f, { f->remote, f->local, 0 } };
+	const uint32_t before = (uint32_t)below(&s->rng, 30000);
+	const seqno wrap = { chance(&s->rng, 700) ? 0 : 0x80000000U };
+	const seqno isn = engine_isn(s->side[me].e, &flows[me], s->now);
+	const seqno want = { seq_sub(wrap, (seqno){ before }) };
+
+	if (chance(&s->rng, 600))
+		s->now = vtime_add(s->now, 4ULL * seq_sub(want, isn));
+}
+
+static void make_side(struct sim *s, unsigned me)
+{
+	struct side *const side = &s->side[me];
+	struct rng *const r = &s->rng;
+	/* Rough: next to nothing. Else as much as the buffers can want. */
+	const uint32_t chunks = s->rough && chance(r, 400) ? 1 + (uint32_t)below(r, 6)
+				: s->mask                  ? 32
+							   : 256;
+
+	side->cfg = (struct engine_config){
+		.conns_max = s->mask ? 8 : 64,
+		.listeners_max = 4,
+		.syn_received_max = s->mask ? 4 : 32,
+		.time_wait_max = s->mask ? 4 : 32,
+		.chunks_max = chunks,
+		.segment_bytes_max = PICK(r, 0, 0, 4000, 64000),
+		.local_port_min = 50000,
+		.local_port_max = 50100,
+		.secret = { rnd(r), rnd(r) },
+		.serial_first = 1,
+		.serial_step = 1,
+	};
+	side->burst = PICK(r, 1, 4, 1000);
+	side->tx_wake = VTIME_NEVER;
+	side->mem = calloc(1, engine_size(&side->cfg));
+	assert(side->mem);
+	side->e = engine_init(side->mem, &side->cfg, s->now);
+	choose_params(s, &side->params);
+}
+
+static struct flow flow_of(bool v6, unsigned conn)
+{
+	struct flow f = { .local = { addr_v4(10, 0, 0, 1), (uint16_t)(PORT + conn) },
+			  .remote = { addr_v4(10, 0, 0, 2), 80 } };
+
+	if (v6 &&
+	    (addr_parse("2001:db8::1", &f.local.addr) || addr_parse("2001:db8::2", &f.remote.addr)))
+		abort();
+	return f;
+}
+
+static void open_conn(struct sim *s, unsigned me, unsigned conn, bool v6)
+{
+	struct side *const side = &s->side[me];
+	struct conn_open open = { .flow = flow_of(v6, conn), .params = side->params };
+	conn_id id;
+
+	open.link_mtu = 1500;
+	if (me)
+		open.flow = (struct flow){ open.flow.remote, open.flow.local, 0 };
+	if (engine_connect(side->e, s->now, &open, &id))
+		fail(s, "side %u: engine_connect", me);
+	adopt(s, me, &side->app[conn], id);
+}
+
+static void begin(struct sim *s)
+{
+	struct rng *const r = &s->rng;
+	const bool v6 = chance(r, 300);
+	listener_id id;
+
+	s->net.rng = r;
+	s->net.hash = 0xcbf29ce484222325U;
+	s->net.loss_mask = s->mask;
+	s->net.cut = chance(r, 500);
+	s->net.verbose = s->verbose;
+	s->net.down_from = s->net.down_until = VTIME_NEVER;
+	for (unsigned me = 0; me < 2; me++)
+		make_side(s, me);
+	const struct flow f = flow_of(v6, 0);
+
+	choose_clock(s, &f);
+	s->start = s->now;
+	if (s->rough && chance(r, 200)) {
+		s->net.down_from = vtime_add(s->now, below(r, 3000000));
+		s->net.down_until = vtime_add(s->net.down_from, below(r, 400000000));
+	}
+	s->conns = s->mask ? 1 : 1 + (unsigned)below(r, CONNS);
+	for (unsigned me = 0; me < 2; me++) {
+		choose_path(s, &s->net.path[me]);
+		for (unsigned i = 0; i < s->conns; i++)
+			choose_app(s, me, &s->side[me].app[i]);
+	}
+	const struct listener_open open = { .local = f.remote,
+					    .params = s->side[1].params,
+					    .backlog = 16 };
+
+	if (engine_listen(s->side[1].e, s->now, &open, &id))
+		fail(s, "engine_listen");
+	for (unsigned i = 0; i < s->conns; i++) {
+		const bool both = chance(r, 250);
+
+		s->simultaneous |= (uint64_t)both << i;
+		if (both)
+			open_conn(s, 1, i, v6);
+		open_conn(s, 0, i, v6);
+	}
+}
+
+static void check_end(struct sim *s, unsigned me)
+{
+	struct side *const side = &s->side[me];
+	struct engine_counters c;
+
+	engine_counters(side->e, &c);
+	for (unsigned i = 0; i < s->conns; i++) {
+		const struct app *const a = &side->app[i];
+
+		if (a->have && !a->ended)
+			fail(s, "side %u connection %u never ended", me, i);
+		if (s->rough)
+			continue;
+		if (!a->have || a->reason != END_NORMAL || !a->opened)
+			fail(s, "side %u connection %u ended by %s", me, i,
+			     end_reason_key(a->reason));
+		if (a->got != s->side[!me].app[i].stream)
+			fail(s, "side %u connection %u: %" PRIu64 " octets arrived of %" PRIu64, me,
+			     i, a->got, s->side[!me].app[i].stream);
+		if (!a->peer_closed || !a->all_acked)
+			fail(s, "side %u connection %u was not told of the FINs", me, i);
+	}
+	if (c.conns || c.chunks_used)
+		fail(s, "side %u: %u connections and %u chunks are left", me, c.conns,
+		     c.chunks_used);
+	if (c.traces_lost || c.segments_out != side->pieces_out)
+		fail(s, "side %u: segments_out is %" PRIu64 ", not %" PRIu64, me, c.segments_out,
+		     side->pieces_out);
+	for (unsigned i = 0; i < SERIALS; i++)
+		if (side->path[i] > 1)
+			fail(s, "side %u: serial %u was last in %s", me, i,
+			     state_name((enum tcp_state)(side->path[i] - 1)));
+}
+
+static uint64_t run(uint64_t seed, uint64_t mask, bool verbose)
+{
+	struct sim *const s = calloc(1, sizeof(*s));
+	uint32_t edges[ST__COUNT];
+	unsigned steps = 0;
+
+	assert(s);
+	snprintf(reproduce, sizeof(reproduce),
+		 mask ? "reproduce: sim mask %" PRIu64 " %#" PRIx64 "\n"
+		      : "reproduce: sim %" PRIu64 "\n",
+		 seed, mask);
+	*s = (struct sim){ .seed = seed, .mask = mask, .rough = seed & 1, .verbose = verbose };
+	s->rng.s = seed;
+	s->now.us = 1000000;
+	begin(s);
+	for (unsigned me = 0; me < 2; me++)
+		pump(s, me);
+	while (step(s)) {
+		if (++steps > STEPS_MAX)
+			fail(s, "no end of it");
+		if (s->now.us - s->start.us > patience_us)
+			give_up(s);
+	}
+	/* Silence is not always the end: a peer that vanished is noticed by nobody who waits. */
+	give_up(s);
+	for (unsigned me = 0; me < 2; me++)
+		pump(s, me);
+	while (step(s))
+		if (++steps > STEPS_MAX)
+			fail(s, "no end of it");
+	for (unsigned me = 0; me < 2; me++) {
+		check_end(s, me);
+		engine_edges(s->side[me].e, edges);
+		for (unsigned k = 0; k < ST__COUNT; k++)
+			edges_taken[k] |= edges[k];
+		free(s->side[me].mem);
+	}
+	const uint64_t hash = s->net.hash;
+
+	if (verbose)
+		printf("seed %" PRIu64 ": %" PRIu64 " packets, %" PRIu64
+		       " lost, %.1f s, hash %016" PRIx64 "\n",
+		       seed, s->net.packets, s->net.lost, (double)(s->now.us - s->start.us) / 1e6,
+		       hash);
+	net_fini(&s->net);
+	free(s);
+	return hash;
+}
+
+static void run_all(uint64_t n, uint64_t first)
+{
+	for (uint64_t seed = first; seed < first + n; seed++) {
+		const uint64_t hash = run(seed, 0, false);
+
+		if (seed % 25 == 0 && hash != run(seed, 0, false)) {
+			fprintf(stderr, "two runs differ\n%s", reproduce);
+			exit(1);
+		}
+	}
+	printf("%" PRIu64 " seeds\n", n);
+}
+
+/* Even seeds, so that every end must be a normal one: a dozen kinds of exchange. */
+static void run_masks(unsigned bits)
+{
+	for (uint64_t mask = 1; mask < 1ULL << bits; mask++)
+		for (uint64_t seed = 2; seed <= 24; seed += 2)
+			run(seed, mask, false);
+	printf("%llu masks\n", (1ULL << bits) - 1);
+}
+
+static void write_edges(const char *file)
+{
+	FILE *const f = fopen(file, "w");
+
+	if (!f) {
+		fprintf(stderr, "%s cannot be written\n", file);
+		exit(1);
+	}
+	for (unsigned a = 0; a < ST__COUNT; a++)
+		for (unsigned b = 0; b < ST__COUNT; b++)
+			if (edges_taken[a] >> b & 1)
+				fprintf(f, "%s -> %s\n", state_name((enum tcp_state)a),
+					state_name((enum tcp_state)b));
+	fclose(f);
+}
+
+int main(int argc, char **argv)
+{
+	const char *edges = NULL;
+
+	signal(SIGABRT, on_abort);
+	if (argc > 2 && !strcmp(argv[1], "--edges")) {
+		edges = argv[2];
+		argc -= 2;
+		argv += 2;
+	}
+	if (argc >= 3 && !strcmp(argv[1], "all"))
+		run_all(strtoull(argv[2], NULL, 0), argc > 3 ? strtoull(argv[3], NULL, 0) : 1);
+	else if (argc == 3 && !strcmp(argv[1], "masks") && atoi(argv[2]) > 0 && atoi(argv[2]) < 40)
+		run_masks((unsigned)atoi(argv[2]));
+	else if (argc == 4 && !strcmp(argv[1], "mask"))
+		run(strtoull(argv[2], NULL, 0), strtoull(argv[3], NULL, 0), true);
+	else if (argc == 2 && strspn(argv[1], "0123456789") == strlen(argv[1]))
+		run(strtoull(argv[1], NULL, 0), 0, true);
+	else {
+		fprintf(stderr, "usage: sim [--edges FILE] SEED | all N [FIRST] | masks N | mask "
+				"SEED MASK\n");
+		return 2;
+	}
+	if (edges)
+		write_edges(edges);
+	return 0;
+}
