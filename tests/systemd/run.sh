@@ -14,7 +14,12 @@ meson install -C "$2" --no-rebuild --quiet --destdir "$work/root" >&2
 mkdir -p "$work/root/usr/lib/tcpfsmd-test"
 cp "$1/tests/systemd/inside.py" "$work/root/usr/lib/tcpfsmd-test/"
 cd /
-"$1/tests/systemd/systemd-lab" -d "$work/root" -j "$work/journal" -k -- python3 /usr/lib/tcpfsmd-test/inside.py && rc=0 || rc=$?
+"$1/tests/systemd/systemd-lab" -d "$work/root" -j "$work/journal" -k -- python3 /usr/lib/tcpfsmd-test/inside.py 2>"$work/err" && rc=0 || rc=$?
+cat "$work/err" >&2
+if [ $rc = 125 ]; then
+	echo "1..0 # SKIP systemd cannot be booted here: $(tail -n 1 "$work/err")"
+	exit 0
+fi
 if [ $rc != 0 ]; then
 	sed 's/^/# journal: /' "$work/journal" | grep -a tcpfsm | tail -n 60
 fi
