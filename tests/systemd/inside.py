@@ -204,6 +204,44 @@ def test_stop_leaves_nothing():
     assert sh('systemctl show -p Result --value tcpfsmd').strip() == 'success'
 
 
+def test_example_configuration():
+    """The example of the documentation, with its comments, for addresses that appear later."""
+    pathlib.Path('/etc/tcpfsmd/tcpfsmd.conf').write_text('''[Daemon]
+Interfaces=any               # or names
+Shield=iptables              # iptables | none (an address that no kernel owns)
+LocalPorts=61000-65535       # of our own, for active opens
+[Control]
+SocketGroup=tcpfsm           # control.sock and observe.sock in $RUNTIME_DIRECTORY
+[Tcp]
+MSL=30s
+FinWait2Timeout=60s
+InitialWindow=10
+[Storage]
+Database=tcpfsmd.db          # in $STATE_DIRECTORY; tables connection, transition, ...
+Record=transitions
+Retain=7d
+RetainSize=2GiB
+[Listener echo]
+Address=10.0.0.2:7
+Service=echo
+[Listener web]
+Address=[2001:db8::2]:80
+Service=exec:/usr/libexec/tcpfsmd/http-hello
+MaxProcesses=200
+''')
+    sh('systemctl start tcpfsmd')
+    sh('ip addr add 10.0.0.2/32 dev v1; ip -6 addr add 2001:db8::2/64 dev v1 nodad; ip -n peer route add 10.0.0.2 via 10.9.0.2;'
+       'ip -n peer -6 addr add 2001:db8::1/64 dev v0 nodad')
+    s = connect(7, '10.0.0.2')
+    s.sendall(b'x')
+    assert s.recv(1) == b'x'
+    text = until(lambda: sh('ip netns exec peer curl -sS --max-time 5 "http://[2001:db8::2]/"', check=False), what='curl over IPv6')
+    assert 'Hello' in text, text
+    assert sh("sqlite3 -readonly /var/lib/tcpfsmd/tcpfsmd.db 'select count(*) > 0 from connection'").strip() == '1'
+    sh('systemctl stop tcpfsmd')
+    pathlib.Path('/etc/tcpfsmd/tcpfsmd.conf').write_text(CONFIG)
+
+
 def test_giving_up_leaves_nothing():
     """A configuration that cannot work: systemd gives up, and tcpfsmd-cleanup takes the rules."""
     sh('systemctl start tcpfsmd')
