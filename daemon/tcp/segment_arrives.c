@@ -259,20 +259,29 @@ static bool ack_is_worth_it(const struct tcb *t, const struct segment *seg)
 	       seq_sub(t->rcv.nxt, seg->seq) <= max_u32(t->rcv.limit, UINT16_MAX);
 }
 
+/* The peer did not hear our SYN,ACK: its SYN again, with or without text. An ACK, as the RFC's letter has it,
+ * would tell a SYN-SENT peer nothing.
+ */
+static bool is_syn_again(const struct tcb *t, const struct segment *seg)
+{
+	return t->state == ST_SYN_RECEIVED &&
+	       (seg->ctl & (CTL_SYN | CTL_ACK | CTL_RST)) == CTL_SYN && seq_eq(seg->seq, t->irs);
+}
+
+/* RFC 5961 4.2: a SYN is answered "irrespective of the sequence number", in the synchronized states. */
+static bool challenges_syn(const struct tcb *t)
+{
+	if (t->state == ST_SYN_RECEIVED && t->passive)
+		return false;
+	return t->params.rfc5961 || t->state == ST_TIME_WAIT;
+}
+
 /* What the first step does with a segment that has no octet in the window. */
 static enum verdict unacceptable(struct engine *e, struct tcb *t, struct segment *seg)
 {
 	const uint32_t text = seg_text_len(seg);
 	const bool fin = seg->ctl & CTL_FIN;
 
-	/* The peer did not hear our SYN,ACK. An ACK, as the RFC's letter has it, would tell a SYN-SENT
-	 * peer nothing. */
-	if (t->state == ST_SYN_RECEIVED && (seg->ctl & (CTL_SYN | CTL_ACK)) == CTL_SYN &&
-	    seq_eq(seg->seq, t->irs)) {
-		t->snd.rtx = t->iss;
-		tcb_want_output(e, t);
-		return DONE;
-	}
 	e->counters.drop_out_of_window++;
 	e->counters.duplicate_bytes += seq_lt(seg->seq, t->rcv.nxt) ? text : 0;
 	refuse(e, t, RULE_ARRIVES_SEQ);
@@ -301,6 +310,11 @@ static enum verdict check_sequence(struct engine *e, struct tcb *t, struct segme
 		refuse(e, t, RULE_ARRIVES_SEQ);
 		return DONE;
 	}
+	if (is_syn_again(t, seg)) {
+		t->snd.rtx = t->iss;
+		tcb_want_output(e, t);
+		return DONE;
+	}
 	if (!acceptable(t, seg))
 		return unacceptable(e, t, seg);
 	/* RFC 7323 4.3 (2), 5.3 R3 */
@@ -308,14 +322,13 @@ static enum verdict check_sequence(struct engine *e, struct tcb *t, struct segme
 		t->ts.recent = seg->ts_val;
 		t->ts.recent_at = e->now;
 	}
-	if (seg->ctl & CTL_SYN)
-		return CONTINUE; /* judged by where it starts: not trimmed */
+	if (seg->ctl & CTL_SYN && (challenges_syn(t) || !seq_lt(seg->seq, t->rcv.nxt)))
+		return CONTINUE; /* the fourth step's; one left of the window is trimmed off */
 	if (seq_lt(seg->seq, t->rcv.nxt)) {
 		const uint32_t old = seq_sub(t->rcv.nxt, seg->seq);
 
 		e->counters.duplicate_bytes += min_u32(old, seg_text_len(seg));
 		seg_trim_front(seg, old);
-		tcb_ack_now(e, t);
 	}
 	seg_trim_back(seg, seq_ahead(t->rcv.adv, seg->seq));
 	return CONTINUE;
@@ -374,7 +387,7 @@ static enum verdict check_syn(struct engine *e, struct tcb *t, const struct segm
 		/* "return this connection to the LISTEN state" */
 		tcb_end(e, t, END_HANDSHAKE_RESET, CAUSE_SEGMENT, e->arriving.ctl,
 			RULE_ARRIVES_SYN);
-	} else if (t->params.rfc5961 || t->state == ST_TIME_WAIT) {
+	} else if (challenges_syn(t)) {
 		refuse(e, t, RULE_SYN_CHALLENGE);
 		tcb_challenge(e, t);
 	} else {
@@ -415,6 +428,8 @@ static void arrives_other(struct engine *e, struct tcb *t, struct segment *seg,
 		return;
 	if (arrives_check_ack(e, t, seg) == DONE) /* fifth */
 		return;
+	if (seq_lt(e->arriving.seq, seg->seq) && !(e->arriving.ctl & CTL_SYN))
+		tcb_ack_now(e, t); /* part of it was old: RFC 5681 4.2 */
 	arrives_from_sixth(e, t, seg, ret);
 }
 
