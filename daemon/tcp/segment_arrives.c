@@ -192,7 +192,7 @@ static bool syn_is_newer(const struct tcb *t, const struct segment *seg)
 		return seq_lt(then, now);
 	if (!t->timestamps && stamped && t->params.timestamps)
 		return true; /* the old incarnation had none: no segment of it can pass PAWS */
-	return seq_lt(t->rcv.nxt, seg->seq);
+	return seq_le(t->rcv.nxt, seg->seq); /* the largest number seen is the FIN's, before it */
 }
 
 static enum verdict check_time_wait_syn(struct engine *e, struct tcb *t, const struct segment *seg)
