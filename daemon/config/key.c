@@ -89,6 +89,7 @@ const struct key keys[KEYS_N] = {
 	TCP("Nagle", SWITCH, nagle, 0, 0, NULL, NULL, "gather small segments while octets are unacknowledged"),
 	TCP("Timestamps", SWITCH, timestamps, 0, 0, NULL, NULL, "offer the timestamps option"),
 	TCP("WindowScaling", SWITCH, window_scaling, 0, 0, NULL, NULL, "offer the window scale option"),
+	TCP("Sack", SWITCH, sack, 0, 0, NULL, NULL, "selective acknowledgements"),
 	TCP("Rfc5961", SWITCH, rfc5961, 0, 0, NULL, NULL, "answer doubtful RST and SYN with a challenge ACK"),
 	STORAGE("Database", TEXT, database, 1, CONFIG_TEXT - 1, NULL, NULL, "file of the record; relative: in the state directory"),
 	STORAGE("Record", WORD, record, 0, 0, NULL, records, "what is recorded"),

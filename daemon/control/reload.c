@@ -195,7 +195,8 @@ static bool params_eq(const struct tcp_params *a, const struct tcp_params *b)
 	       a->receive_buffer_bytes == b->receive_buffer_bytes &&
 	       a->initial_window == b->initial_window && a->mss == b->mss && a->ttl == b->ttl &&
 	       a->dscp == b->dscp && a->nagle == b->nagle && a->timestamps == b->timestamps &&
-	       a->window_scaling == b->window_scaling && a->rfc5961 == b->rfc5961;
+	       a->window_scaling == b->window_scaling && a->sack == b->sack &&
+	       a->rfc5961 == b->rfc5961;
 }
 
 /* Same address; does anything but [Tcp] differ? */

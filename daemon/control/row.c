@@ -248,7 +248,11 @@ static const char *row_text(void *arg, enum proto_field f)
 
 static bool row_flag(const struct row *row, enum proto_field f)
 {
-	return f == FIELD_TIMESTAMPS ? row->live->tcp.timestamps : row->live->tcp.window_scaling;
+	const struct conn_status *tcp = &row->live->tcp;
+
+	if (f == FIELD_SACK)
+		return tcp->sack;
+	return f == FIELD_TIMESTAMPS ? tcp->timestamps : tcp->window_scaling;
 }
 
 bool row_matches(const struct row *row, const struct filter *f)

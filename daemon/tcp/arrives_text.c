@@ -100,6 +100,18 @@ static void append_text(struct engine *e, struct tcb *t, const struct segment *s
 	advance(e, t, done, piece_of(seg, len), hole);
 }
 
+void tcb_duplicate(struct tcb *t, seqno left, seqno right)
+{
+	struct sack_block *const d = &t->rcv.dup;
+
+	if (!t->sack || !seq_lt(left, right))
+		return;
+	if (seq_lt(d->left, d->right) && seq_eq(d->right, left))
+		d->right = right; /* one ACK for both: MUST-58 */
+	else
+		*d = (struct sack_block){ left, right };
+}
+
 /* Out of order: kept, and each such segment answered by a duplicate ACK (RFC 5681 4.2, MAY-13), that
  * the peer can count.
  */
@@ -107,10 +119,15 @@ static void insert_text(struct engine *e, struct tcb *t, const struct segment *s
 {
 	const uint32_t piece = piece_of(seg, len);
 	const uint32_t acks = t->rcv.dup_acks + (len + piece - 1) / piece;
+	const seqno right = seq_add(seg->seq, len);
+	struct sack_block had;
 	uint32_t done = 0;
 
-	t->rcv.dup_acks = (uint8_t)min_u32(acks, UINT8_MAX);
+	/* With SACK one ACK tells of all of them. */
+	t->rcv.dup_acks = (uint8_t)min_u32(acks, t->sack ? 1 : UINT8_MAX);
 	tcb_want_output(e, t);
+	if (recvq_overlap(&e->pool, &t->recvq, seg->seq, right, &had)) /* RFC 2883 4 */
+		tcb_duplicate(t, seq_max(seg->seq, had.left), seq_min(right, had.right));
 	if (!recvq_has_range(&e->pool, &t->recvq, seg->seq)) {
 		e->counters.drop_reassembly_full++;
 		return;

@@ -253,12 +253,14 @@ void recvq_add_range(struct pool *p, struct recvq *q, seqno left, seqno right)
 	uint32_t *link = &q->ranges;
 	uint32_t id;
 
+	q->stamp = seq_add(q->stamp, 1);
 	while (*link && seq_lt(range_at(p, *link)->right, left))
 		link = &range_at(p, *link)->next;
 	/* *link is the first range that ends at `left` or behind it. */
 	if (*link && seq_le(range_at(p, *link)->left, right)) {
 		struct range *r = range_at(p, *link);
 
+		r->stamp = q->stamp;
 		r->left = seq_min(r->left, left);
 		r->right = seq_max(r->right, right);
 		while (r->next && seq_le(range_at(p, r->next)->left, r->right)) {
@@ -271,8 +273,55 @@ void recvq_add_range(struct pool *p, struct recvq *q, seqno left, seqno right)
 		return;
 	}
 	id = range_take(p, q);
-	*range_at(p, id) = (struct range){ .next = *link, .left = left, .right = right };
+	*range_at(p, id) = (struct range){
+		.next = *link,
+		.left = left,
+		.right = right,
+		.stamp = q->stamp,
+	};
 	*link = id;
+}
+
+unsigned recvq_blocks(const struct pool *p, const struct recvq *q, struct sack_block *ret,
+		      unsigned max)
+{
+	seqno stamps[SEG_SACKS];
+	unsigned n = 0;
+
+	assert(max <= SEG_SACKS);
+	for (uint32_t id = q->ranges; id && max; id = range_at(p, id)->next) {
+		const struct range *r = range_at(p, id);
+		unsigned at = n;
+
+		while (at && seq_lt(stamps[at - 1], r->stamp))
+			at--;
+		if (at == max)
+			continue;
+		n += n < max;
+		for (unsigned i = n - 1; i > at; i--) {
+			ret[i] = ret[i - 1];
+			stamps[i] = stamps[i - 1];
+		}
+		ret[at] = (struct sack_block){ r->left, r->right };
+		stamps[at] = r->stamp;
+	}
+	return n;
+}
+
+bool recvq_overlap(const struct pool *p, const struct recvq *q, seqno left, seqno right,
+		   struct sack_block *ret)
+{
+	for (uint32_t id = q->ranges; id; id = range_at(p, id)->next) {
+		const struct range *r = range_at(p, id);
+
+		if (!seq_lt(left, r->right))
+			continue;
+		if (!seq_lt(r->left, right))
+			return false;
+		*ret = (struct sack_block){ r->left, r->right };
+		return true;
+	}
+	return false;
 }
 
 /* Forgets what lies at `at` and behind it. */

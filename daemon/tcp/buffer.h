@@ -34,6 +34,7 @@ struct chunk {
 struct range {
 	uint32_t next;
 	seqno left, right; /* octets left =< s < right have arrived */
+	seqno stamp; /* counts on with each change: which block is newest, RFC 2018 4 */
 };
 
 enum chunk_use { CHUNK_SEND, CHUNK_RECEIVE, CHUNK_REASSEMBLY, CHUNK__COUNT };
@@ -69,6 +70,7 @@ struct recvq {
 	uint32_t cursor; /* chunk of the last write */
 	uint32_t ranges; /* out of order, by position */
 	uint32_t ranges_n;
+	seqno stamp; /* of the latest range */
 };
 
 void pool_init(struct pool *p, uint8_t *bytes, struct chunk *chunks, uint32_t chunks_max,
@@ -94,6 +96,12 @@ uint32_t recvq_append(struct pool *p, struct recvq *q, const uint8_t *data, uint
 bool recvq_has_range(const struct pool *p, const struct recvq *q, seqno at);
 uint32_t recvq_insert(struct pool *p, struct recvq *q, seqno at, const uint8_t *data, uint32_t len);
 void recvq_add_range(struct pool *p, struct recvq *q, seqno left, seqno right);
+/* The ranges as SACK blocks, the one that changed last first: RFC 2018 4. Their number, at most `max`. */
+unsigned recvq_blocks(const struct pool *p, const struct recvq *q, struct sack_block *ret,
+		      unsigned max);
+/* The range that reaches into left =< s < right first. False: none does. */
+bool recvq_overlap(const struct pool *p, const struct recvq *q, seqno left, seqno right,
+		   struct sack_block *ret);
 /* Takes the ranges that the end of the ordered text has reached into it. How many octets they added. */
 uint32_t recvq_join(struct pool *p, struct recvq *q);
 /* Octets that never entered, because they were delivered directly: front moves. unread must be 0. */

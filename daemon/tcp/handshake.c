@@ -62,6 +62,7 @@ void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, 
 	t->rcv.wscale = params->window_scaling ? scale_for(params->receive_buffer_bytes) : 0;
 	t->window_scaling = params->window_scaling; /* until the peer's SYN says otherwise */
 	t->timestamps = params->timestamps;
+	t->sack = params->sack;
 	t->ts.offset = isn_ts_offset(e, &t->flow);
 	t->iss = engine_isn(e, &t->flow, e->now);
 	t->snd.una = t->snd.rtx = t->snd.nxt = t->snd.small_end = t->iss;
@@ -99,6 +100,7 @@ void tcb_take_syn(struct engine *e, struct tcb *t, const struct segment *seg)
 	/* RFC 7323 1.3: both SYNs carry an option, or it is not used. */
 	t->timestamps = t->timestamps && seg->options & OPT_TIMESTAMPS;
 	t->window_scaling = t->window_scaling && seg->options & OPT_WSCALE;
+	t->sack = t->sack && seg->options & OPT_SACK_PERMITTED; /* RFC 2018 2 */
 	if (t->timestamps) {
 		t->ts.recent = seg->ts_val;
 		t->ts.recent_at = e->now;

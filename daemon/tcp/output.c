@@ -134,6 +134,45 @@ void tcb_window_update(struct engine *e, struct tcb *t)
 
 /* Segments of a connection. */
 
+enum { OPTIONS_MOST = 40, TIMESTAMPS_OCTETS = 12, SACK_OCTETS = 4, BLOCK_OCTETS = 8 };
+
+static bool owes_dup(const struct tcb *t)
+{
+	return seq_lt(t->rcv.dup.left, t->rcv.dup.right);
+}
+
+/* How many SACK blocks there are to give in at most `octets` of options. */
+static unsigned sacks_to_give(const struct tcb *t, uint32_t octets)
+{
+	const uint32_t left = min_u32(OPTIONS_MOST - (t->timestamps ? TIMESTAMPS_OCTETS : 0),
+				      octets);
+
+	if (!t->sack || left < SACK_OCTETS + BLOCK_OCTETS)
+		return 0;
+	return min_u32(min_u32((left - SACK_OCTETS) / BLOCK_OCTETS, SEG_SACKS),
+		       owes_dup(t) + t->recvq.ranges_n);
+}
+
+/* RFC 2018 4: what arrived out of order, the latest first; in front of it what arrived twice (RFC 2883
+ * 4).
+ */
+static void fill_sacks(struct engine *e, struct tcb *t, struct segment *out, unsigned sacks)
+{
+	unsigned n = 0;
+
+	if (sacks == 0)
+		return;
+	if (owes_dup(t)) {
+		out->sacks[n++] = t->rcv.dup;
+		t->rcv.dup = (struct sack_block){ 0 };
+		e->counters.dsack_out++;
+	}
+	n += recvq_blocks(&e->pool, &t->recvq, out->sacks + n, sacks - n);
+	out->sacks_n = (uint8_t)n;
+	out->options |= OPT_SACK;
+	e->counters.sack_blocks_out += n;
+}
+
 static void fill(const struct engine *e, struct tcb *t, struct segment *out, seqno seq)
 {
 	fill_plain(out, &t->flow, CTL_ACK, seq, t->rcv.nxt);
@@ -205,6 +244,8 @@ static void output_syn(struct engine *e, struct tcb *t, struct segment *out)
 		out->options |= OPT_WSCALE;
 		out->wscale = t->rcv.wscale;
 	}
+	if (t->sack)
+		out->options |= OPT_SACK_PERMITTED;
 	if (t->state == ST_SYN_SENT) {
 		out->ctl = CTL_SYN;
 		out->ack = (seqno){ 0 };
@@ -236,6 +277,7 @@ static void output_ack(struct engine *e, struct tcb *t, struct segment *out)
 	fill(e, t, out, tcb_syn_acked(t) ? seq_min(t->snd.nxt, right) : t->snd.nxt);
 	if (t->rcv.dup_acks)
 		t->rcv.dup_acks--;
+	fill_sacks(e, t, out, sacks_to_give(t, OPTIONS_MOST));
 	out->wnd = offer(t);
 	acknowledged(e, t, 1);
 }
@@ -244,6 +286,8 @@ static void output_ack(struct engine *e, struct tcb *t, struct segment *out)
 struct plan {
 	seqno at;
 	uint32_t n; /* text octets */
+	uint32_t piece; /* of a full segment: SND.MSS without the SACK option */
+	unsigned sacks; /* blocks in that option */
 	bool fin;
 	bool probe; /* into a closed window */
 };
@@ -304,10 +348,11 @@ static bool small_may_go(const struct tcb *t, seqno at, uint32_t n, uint32_t que
 }
 
 /* Whole segments (SHLD-28), and a short one behind them when it may go. */
-static uint32_t cut(const struct engine *e, const struct tcb *t, seqno at, uint32_t n,
+static uint32_t cut(const struct engine *e, const struct tcb *t, const struct plan *p, uint32_t n,
 		    uint32_t queued)
 {
-	const uint32_t mss = t->snd.mss;
+	const uint32_t mss = p->piece;
+	const seqno at = p->at;
 	const uint32_t burst = max_u32(e->cfg.segment_bytes_max / mss * mss, mss);
 	const uint32_t some = min_u32(n, burst);
 
@@ -329,14 +374,17 @@ static bool plan_text(const struct engine *e, struct tcb *t, struct plan *ret)
 	const uint32_t queued = seq_ahead(end, p.at);
 	uint32_t room = seq_ahead(right, p.at);
 
+	/* MUST-16 counts options, and the text shrinks by them; never below half. */
+	p.sacks = sacks_to_give(t, t->snd.mss / 2);
+	p.piece = t->snd.mss - (p.sacks ? SACK_OCTETS + p.sacks * BLOCK_OCTETS : 0);
 	if (room == 0 && t->snd.force) { /* MUST-36 */
 		p.probe = true;
 		room = 1;
 	}
 	if (t->snd.fast || t->snd.force)
-		p.n = min_u32(min_u32(queued, room), t->snd.mss);
+		p.n = min_u32(min_u32(queued, room), p.piece);
 	else
-		p.n = cut(e, t, p.at, min_u32(min_u32(queued, room), congestion_room(t, p.at)),
+		p.n = cut(e, t, &p, min_u32(min_u32(queued, room), congestion_room(t, p.at)),
 			  queued);
 	p.fin = t->snd.fin_queued && p.n < room && seq_eq(seq_add(p.at, p.n), end);
 	if (p.n == 0 && !p.fin)
@@ -352,9 +400,9 @@ static void restart_after_idle(const struct engine *e, struct tcb *t)
 		t->cc.cwnd = min_u32(t->cc.cwnd, cc_initial_window(t));
 }
 
-static uint32_t pieces_of(const struct tcb *t, uint32_t n)
+static uint32_t pieces_of(const struct plan *p, uint32_t n)
 {
-	return n > t->snd.mss ? (n + t->snd.mss - 1) / t->snd.mss : 1;
+	return n > p->piece ? (n + p->piece - 1) / p->piece : 1;
 }
 
 static void sent(struct engine *e, struct tcb *t, const struct plan *p)
@@ -365,10 +413,10 @@ static void sent(struct engine *e, struct tcb *t, const struct plan *p)
 
 	t->snd.rtx = seq_max(t->snd.rtx, next);
 	t->snd.nxt = seq_max(t->snd.nxt, next);
-	if (p->n % t->snd.mss)
+	if (p->n % p->piece)
 		t->snd.small_end = seq_max(t->snd.small_end, seq_add(p->at, p->n));
 	if (again)
-		count_again(e, t, pieces_of(t, again), min_u32(again, p->n));
+		count_again(e, t, pieces_of(p, again), min_u32(again, p->n));
 	else if (!t->snd.timing && !p->probe)
 		start_timing(e, t);
 	if (p->probe) {
@@ -398,14 +446,15 @@ static bool output_text(struct engine *e, struct tcb *t, struct segment *out)
 	}
 	fill(e, t, out, p.at);
 	out->spans_n = sendq_spans(&e->pool, &t->sendq, p.at, p.n, out->text);
-	if (p.n > t->snd.mss)
-		out->piece_bytes = (uint16_t)t->snd.mss;
+	fill_sacks(e, t, out, p.sacks);
+	if (p.n > p.piece)
+		out->piece_bytes = (uint16_t)p.piece;
 	if (p.n && seq_eq(seq_add(p.at, p.n), tcb_text_end(t)))
 		out->ctl |= CTL_PSH; /* MUST-60, MUST-61; SHLD-27 */
 	if (p.fin)
 		out->ctl |= CTL_FIN;
 	out->wnd = offer(t);
-	acknowledged(e, t, pieces_of(t, p.n));
+	acknowledged(e, t, pieces_of(&p, p.n));
 	sent(e, t, &p);
 	return true;
 }

@@ -21,6 +21,7 @@ void tcp_params_default(struct tcp_params *ret_params)
 		.nagle = true,
 		.timestamps = true,
 		.window_scaling = true,
+		.sack = true,
 		.rfc5961 = true,
 	};
 }

@@ -24,6 +24,7 @@ struct tcp_params {
 	bool nagle; /* MUST-17. Default on */
 	bool timestamps; /* RFC 7323 3. Default on */
 	bool window_scaling; /* RFC 7323 2. Default on */
+	bool sack; /* RFC 2018 and the recovery that goes by it. Default on */
 	bool rfc5961; /* RST and SYN acceptance of RFC 5961; off = RFC 793's. Default on */
 };
 

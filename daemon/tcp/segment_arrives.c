@@ -285,6 +285,9 @@ static enum verdict unacceptable(struct engine *e, struct tcb *t, struct segment
 	e->counters.drop_out_of_window++;
 	e->counters.duplicate_bytes += seq_lt(seg->seq, t->rcv.nxt) ? text : 0;
 	refuse(e, t, RULE_ARRIVES_SEQ);
+	if (text && tcb_syn_acked(t) && seq_le(seq_add(seg->seq, text), t->rcv.nxt) &&
+	    !(seg->ctl & CTL_SYN))
+		tcb_duplicate(t, seg->seq, seq_add(seg->seq, text));
 	if (text || fin)
 		tcb_ack_now(e, t);
 	else
@@ -328,6 +331,7 @@ static enum verdict check_sequence(struct engine *e, struct tcb *t, struct segme
 		const uint32_t old = seq_sub(t->rcv.nxt, seg->seq);
 
 		e->counters.duplicate_bytes += min_u32(old, seg_text_len(seg));
+		tcb_duplicate(t, seg->seq, seq_add(seg->seq, min_u32(old, seg_text_len(seg))));
 		seg_trim_front(seg, old);
 	}
 	seg_trim_back(seg, seq_ahead(t->rcv.adv, seg->seq));

@@ -34,7 +34,7 @@ struct tcb {
 	bool close_queued; /* CLOSE in SYN-RECEIVED with text pending: 3.10.4 */
 	enum cause close_cause; /* of close_queued */
 	bool rst_owed; /* CLOSED, and the peer is to be told */
-	bool timestamps, window_scaling; /* in use on this connection */
+	bool timestamps, window_scaling, sack; /* in use on this connection */
 	bool want_writable; /* conn_send() took less than was offered */
 	enum end_reason reason;
 	enum closed_by closed_by;
@@ -74,6 +74,8 @@ struct tcb {
 		bool fin; /* rcv.nxt has passed it */
 		bool ack_now;
 		uint8_t dup_acks; /* duplicate ACKs owed, one per segment out of order: RFC 5681 3.2 */
+		struct sack_block
+			dup; /* arrived twice and not reported yet: RFC 2883; empty: nothing */
 	} rcv;
 	struct {
 		uint32_t recent; /* TS.Recent */
@@ -285,6 +287,8 @@ void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno
 
 /* arrives_text.c */
 void arrives_from_sixth(struct engine *e, struct tcb *t, struct segment *seg, struct delivery *ret);
+/* Text that arrived before came again: the next ACK says so, RFC 2883. */
+void tcb_duplicate(struct tcb *t, seqno left, seqno right);
 /* Takes n octets of sequence space off the front. */
 void seg_trim_front(struct segment *seg, uint32_t n);
 /* Leaves `keep` octets of text; what is cut takes the FIN with it. */

@@ -41,6 +41,8 @@ static const char *const timer_keys[TIMER__COUNT] = {
 	[TIMER_USER_TIMEOUT] = "user_timeout",
 	[TIMER_FIN_WAIT_2] = "fin_wait_2",
 	[TIMER_TIME_WAIT] = "time_wait",
+	[TIMER_REORDERING] = "reordering",
+	[TIMER_LOSS_PROBE] = "loss_probe",
 };
 
 static const char *const closed_by_keys[CLOSED_BY__COUNT] = {

@@ -22,6 +22,8 @@ enum timer_kind {
 	TIMER_USER_TIMEOUT, /* R2, RFC 9293 3.8.3 */
 	TIMER_FIN_WAIT_2,
 	TIMER_TIME_WAIT,
+	TIMER_REORDERING, /* RFC 8985 6.2: what may only be late is lost by then */
+	TIMER_LOSS_PROBE, /* RFC 8985 7 */
 	TIMER__COUNT,
 };
 

@@ -336,6 +336,7 @@ static void status_of_data(const struct engine *e, const struct tcb *t, struct c
 	s->rcv_wscale = t->rcv.wscale;
 	s->timestamps = t->timestamps;
 	s->window_scaling = t->window_scaling;
+	s->sack = t->sack;
 	s->cwnd_bytes = t->cc.cwnd;
 	s->ssthresh_bytes = t->cc.ssthresh;
 	s->snd_mss = t->snd.mss;

@@ -209,6 +209,14 @@ static void input(struct fuzz *f, unsigned op)
 		seg.mss = (uint16_t)u16(in);
 		seg.wscale = (uint8_t)u8(in);
 	}
+	if (how & 128) {
+		seg.options |= OPT_SACK;
+		seg.sacks_n = (uint8_t)(1 + u8(in) % SEG_SACKS);
+		for (unsigned i = 0; i < seg.sacks_n; i++) {
+			seg.sacks[i].left = seq_add(st.snd_una, u8(in) * 25 - 300);
+			seg.sacks[i].right = seq_add(seg.sacks[i].left, u8(in) * 25 - 50);
+		}
+	}
 	if (how & 64)
 		seg.urgent = (uint16_t)u16(in);
 	show_segment("<", &seg);
@@ -258,6 +266,7 @@ static void change_params(struct fuzz *f, conn_id id)
 	f->params.timestamps = bits & 2;
 	f->params.window_scaling = bits & 4;
 	f->params.rfc5961 = bits & 8;
+	f->params.sack = (bits & 24) != 24;
 	f->params.delayed_ack_us = bits & 16 ? 1000 : 0;
 	f->params.receive_buffer_bytes = 30 + u8(&f->in) * 20;
 	f->params.send_buffer_bytes = 30 + u8(&f->in) * 20;

@@ -110,6 +110,7 @@ def test_list_and_show_connection(lab):
     assert row['state'] == 'established' and row['remote'] == '10.9.0.1:%d' % s.getsockname()[1], row
     shown = d.ctl('show', 'connection', row['id'])
     assert shown['bytes_in'] == 100 and shown['detail']['timestamps'] is True, shown
+    assert shown['detail']['sack'] is True, shown
     assert d.connections('state', 'established') and not d.connections('state', 'time-wait')
     assert d.connections('src', '10.9.0.2', 'and', 'sport', '=', ':7') and not d.connections('dst', '10.8.0.0/16')
     assert d.connections('not', 'dport', '=', ':1') and d.connections('(', 'sport', '=', ':1', 'or', 'dst', '10.9.0.0/24', ')')

@@ -44,6 +44,7 @@ static const struct field params_fields[] = {
 	FIELD(tcp_params, nagle),
 	FIELD(tcp_params, timestamps),
 	FIELD(tcp_params, window_scaling),
+	FIELD(tcp_params, sack),
 	FIELD(tcp_params, rfc5961),
 	{ NULL, 0, 0 },
 };

@@ -17,6 +17,7 @@
  *	> *				any segment, at this instant; > S * any with these flags
  *   Numbers count from the ISN of their direction; `=N` is a plain 32-bit number. Text needs no
  *   writing: each octet is a function of its place and is compared wherever it shows; a segment
+ *   options: mss N, wscale N, sackOK, TS val N ecr N, sack LEFT:RIGHT ... (counted as the ack is). Text
  *   marked `other` arrives with different octets. TS values sent count from our first one; `TS val *`
  *   takes any, `ecr last` echoes the latest one sent. win defaults to 65535 on what arrives.
  *

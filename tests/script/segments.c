@@ -41,6 +41,7 @@ static void put(char *buf, size_t *at, const char *fmt, ...)
 WRAPS static void put_options(char *buf, size_t *at, const struct peer *p, char dir,
 			      const struct segment *s)
 {
+	const seqno base = dir == '>' ? p->irs : p->iss;
 	const char *sep = "";
 
 	put(buf, at, " <");
@@ -63,9 +64,9 @@ WRAPS static void put_options(char *buf, size_t *at, const struct peer *p, char 
 		put(buf, at, "%sTS val %u ecr %u", sep, val, ecr);
 		sep = ",";
 	}
-	for (unsigned i = 0; i < s->sacks_n && s->options & OPT_SACK; i++, sep = ",")
-		put(buf, at, "%ssack %u:%u", sep, seq_sub(s->sacks[i].left, p->irs),
-		    seq_sub(s->sacks[i].right, p->irs));
+	for (unsigned i = 0; i < s->sacks_n && s->options & OPT_SACK; i++, sep = " ")
+		put(buf, at, "%s%s%u:%u", sep, i ? "" : "sack ", seq_sub(s->sacks[i].left, base),
+		    seq_sub(s->sacks[i].right, base));
 	put(buf, at, ">");
 }
 
@@ -124,6 +125,25 @@ WRAPS static uint32_t ecr_parse(const char *word, const struct peer *p)
 	return p->ts_first + (uint32_t)number(word);
 }
 
+/* sack LEFT:RIGHT [LEFT:RIGHT ...], counted as the ack of the line is. */
+static void sacks_parse(const char *opt, char dir, const struct peer *p, struct segment *s)
+{
+	const seqno base = dir == '>' ? p->irs : p->iss;
+	unsigned left, right;
+	int n;
+
+	s->options |= OPT_SACK;
+	for (opt += strspn(opt, " ") + strlen("sack");
+	     sscanf(opt, " %u:%u%n", &left, &right, &n) == 2; opt += n) {
+		if (s->sacks_n == SEG_SACKS)
+			fail("at most %d blocks", SEG_SACKS);
+		s->sacks[s->sacks_n++] = (struct sack_block){ seq_add(base, left),
+							      seq_add(base, right) };
+	}
+	if (*opt || !s->sacks_n)
+		fail("sack is written: sack LEFT:RIGHT ...");
+}
+
 /* One option of the list. *any_val: the line wrote `val *`. */
 WRAPS static void option_parse(char *opt, char dir, const struct peer *p, struct segment *s,
 			       bool *any_val)
@@ -141,6 +161,8 @@ WRAPS static void option_parse(char *opt, char dir, const struct peer *p, struct
 		s->wscale = (uint8_t)number(a);
 	} else if (!strcmp(name, "sackOK")) {
 		s->options |= OPT_SACK_PERMITTED;
+	} else if (!strcmp(name, "sack")) {
+		sacks_parse(opt, dir, p, s);
 	} else if (!strcmp(name, "TS")) {
 		char val[24];
 
@@ -265,6 +287,9 @@ static void options_compare(const struct segment *want, const struct segment *go
 		*ok &= want->mss == got->mss;
 	if (want->options & OPT_WSCALE)
 		*ok &= want->wscale == got->wscale;
+	if (want->options & OPT_SACK)
+		*ok &= want->sacks_n == got->sacks_n &&
+		       !memcmp(want->sacks, got->sacks, want->sacks_n * sizeof(want->sacks[0]));
 	if (want->options & OPT_TIMESTAMPS)
 		*ok &= (any_val || want->ts_val == got->ts_val) && want->ts_ecr == got->ts_ecr;
 }

@@ -490,6 +490,7 @@ static void choose_params(struct sim *s, struct tcp_params *p)
 	p->timestamps = chance(r, 600);
 	p->window_scaling = chance(r, 600);
 	p->rfc5961 = chance(r, 800);
+	p->sack = chance(r, 600);
 }
 
 static void choose_path(struct sim *s, struct path *p)

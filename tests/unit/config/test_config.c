@@ -178,7 +178,7 @@ static void test_every_tcp_key(void **state)
 		"[Tcp]\nMSL=1min 30s\nFinWait2Timeout=infinity\nUserTimeout=0\n"
 		"SynTimeout=2m\nRtoInitial=1500ms\nRtoMin=1ms\nRtoMax=2min\nDelayedAck=0\n"
 		"SendBuffer=64K\nReceiveBuffer=1MiB\nInitialWindow=64\nMSS=1400\nTTL=255\n"
-		"DSCP=46\nNagle=no\nTimestamps=false\nWindowScaling=0\nRfc5961=OFF\n");
+		"DSCP=46\nNagle=no\nTimestamps=false\nWindowScaling=0\nSack=no\nRfc5961=OFF\n");
 	const struct tcp_params p = {
 		.msl_us = 90000000,
 		.syn_timeout_us = 120000000,
@@ -200,6 +200,7 @@ static void test_every_tcp_key(void **state)
 	assert_int_equal(c.tcp.ttl, 255);
 	assert_int_equal(c.tcp.send_buffer_bytes, 65536);
 	assert_false(c.tcp.rfc5961);
+	assert_false(c.tcp.sack);
 	config_fini(&c);
 }
 

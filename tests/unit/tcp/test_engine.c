@@ -146,6 +146,7 @@ static void test_loss(void **state)
 		cfg.segment_bytes_max = seed % 3 * 20000;
 		p.timestamps = seed % 2;
 		p.window_scaling = seed % 4 > 1;
+		p.sack = seed % 3 > 0;
 		talk_open(&t, &cfg, &cfg);
 		talk_connect(&t, &p, &p, id);
 		t.lose = lose_some;

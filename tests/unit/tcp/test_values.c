@@ -78,7 +78,7 @@ static void test_params(void **state)
 	assert_true(p.delayed_ack_us < 500000); /* MUST-40 */
 	assert_true(p.rto_max_us >= 60000000); /* RFC 6298 2.5 */
 	assert_int_equal(p.initial_window, 10); /* RFC 6928 */
-	assert_true(p.nagle && p.timestamps && p.window_scaling && p.rfc5961);
+	assert_true(p.nagle && p.timestamps && p.window_scaling && p.sack && p.rfc5961);
 }
 
 static void test_names(void **state)
