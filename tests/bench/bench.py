@@ -1,0 +1,284 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""tcpfsmd beside the kernel's own TCP, in the same minute, on the same veth, with the same client.
+
+usage: bench.py [--quick | --smoke] [--reps N] [--only WORD]... [--json FILE] [--list]
+
+Every repetition of a line runs both servers, one right after the other and each time in the other
+order, and yields the ratio of the two. The table has the median of the ratios with least and most,
+and the medians of the figures. --json writes every measurement, one object a line, and the summary.
+--only takes lines whose "CONFIGURATION LINE" contains a WORD. TCPFSM_BUILD names the build.
+"""
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'live'))
+import lab as live
+
+PROGRAMS = live.BUILD / 'tests' / 'bench'
+SOURCES = ['-a', '10.9.0.16', '-n', '200']
+CONFIGS = {
+    'plain': {},
+    'no-offloads': {'offloads': False},
+    'mtu9000': {'mtu': 9000},
+    'ipv6': {'host': 'fd09::2'},
+}
+# Figures where more is better; of all others less is.
+MORE = {'gbps', 'rate'}
+DAEMON = '''[Daemon]
+MaxConnections={conns}
+BufferMemory=1GiB
+[Tcp]
+MSL=1s
+[Storage]
+Record={record}
+[Listener echo]
+Address={host}:7
+Service=echo
+Backlog=65536
+[Listener discard]
+Address={host}:9
+Service=discard
+[Listener chargen]
+Address={host}:19
+Service=chargen
+'''
+
+
+class Line:
+    def __init__(self, name, mode, *args, figures, servers=('kernel', 'tcpfsmd'), flood=None, conns=65536, idle=0):
+        self.name, self.mode, self.args, self.figures = name, mode, list(args), figures
+        self.servers, self.flood, self.conns, self.idle = servers, flood, conns, idle
+
+
+def lines(config, scale, idle):
+    """What is measured in this configuration; scale stretches the time of each measurement."""
+    t = ['-t', f'{scale:g}']
+    bulk = ['gbps', 'srv_cpu_per_gb', 'both_cpu_per_gb']
+    ask = ['rate', 'p50_us', 'srv_us_per_op', 'both_us_per_op']
+    short = ['rate', 'p99_us', 'srv_us_per_op', 'both_us_per_op']
+    v6 = config == 'ipv6'
+    source = [] if v6 else SOURCES
+    all_lines = [
+        Line('upload 1', 'up', *t, figures=bulk),
+        Line('upload 8', 'up', '-c', '8', *t, figures=bulk),
+        Line('download 1', 'down', *t, figures=bulk),
+        Line('download 8', 'down', '-c', '8', *t, figures=bulk),
+        Line('echo 1 connection', 'echo', '-s', str(int(scale * (1 << 30))), figures=bulk),
+        *(Line(f'request {size} x{n}', 'rr', '-s', str(size), '-c', str(n), *t, figures=ask)
+          for size in (1, 64, 1024) for n in (1, 64)),
+        Line('short, client closes', 'cps', '-c', '64', *source, *t, figures=short),
+        Line('short, client resets', 'cps', '-c', '64', '-R', *source, *t, figures=short),
+    ]
+    if config != 'plain':
+        few = ('upload 1', 'download 1', 'request 64 x64', 'short, client resets')
+        return [x for x in all_lines if x.name in few]
+    return all_lines + [
+        Line('short, recording / not', 'cps', '-c', '64', '-R', *source, *t, figures=short, servers=('tcpfsmd', 'recording')),
+        Line('short, flood beside', 'cps', '-c', '16', '-R', *source, *t, figures=short + ['failed'], flood=23),
+        Line('short, flood on the port', 'cps', '-c', '16', '-R', *source, *t, figures=short + ['failed'], flood=7),
+        Line(f'idle {idle}', 'hold', '-c', str(idle), *source, figures=['rate', 'srv_us_per_op', 'rss_per_conn', 'slab_per_conn'],
+             conns=idle + 1000, idle=idle),
+    ]
+
+
+class Bench:
+    """The namespaces of one configuration, and runs in it."""
+
+    def __init__(self, offloads=True, mtu=1500, host='10.9.0.2'):
+        self.host = host
+        self.lab = live.Lab(offloads=offloads, mtu=mtu)
+        self.sysctl = {'net.ipv4.tcp_rmem': '4096 131072 33554432', 'net.ipv4.tcp_wmem': '4096 65536 33554432',
+                       'net.ipv4.tcp_max_syn_backlog': '65536', 'net.core.somaxconn': '65535', 'net.ipv4.tcp_no_metrics_save': '1',
+                       'net.ipv4.neigh.default.gc_thresh3': '4096'}
+        self.cc = self.congestion_control()
+        mac = {ns: json.loads(self.lab.sh(ns, f'ip -j link show {dev}'))[0]['address'] for ns, dev in (('client', 'v0'), ('server', 'v1'))}
+        self.server_mac = mac['server']
+        self.lab.sh('server', f'ip route add 10.66.0.0/16 via 10.9.0.1; ip neigh replace 10.9.0.1 lladdr {mac["client"]} dev v1; '
+                    + f'for i in $(seq 16 215); do echo neigh replace 10.9.0.$i lladdr {mac["client"]} dev v1; done | ip -b -')
+        self.lab.sh('client', f'ip neigh replace 10.9.0.2 lladdr {mac["server"]} dev v0; '
+                    'for i in $(seq 16 215); do echo addr add 10.9.0.$i/24 dev v0; done | ip -b -')
+
+    def congestion_control(self):
+        """The same for both servers and the client; cubic where the namespace may use it."""
+        for ns in ('client', 'server'):
+            for key, value in self.sysctl.items():
+                self.lab.run(ns, ['sysctl', '-qw', f'{key}={value}'], check=False)
+            self.lab.run(ns, ['sysctl', '-qw', 'net.ipv4.tcp_congestion_control=cubic'], check=False)
+        self.lab.run('client', ['sysctl', '-qw', 'net.ipv4.ip_local_port_range=1024 65535'])
+        return self.lab.sh('server', 'cat /proc/sys/net/ipv4/tcp_congestion_control').strip()
+
+    @contextlib.contextmanager
+    def server(self, kind, line, procs):
+        """Starts it, gives its process id, stops it."""
+        if kind == 'kernel':
+            p = self.lab.popen('server', [str(PROGRAMS / 'bench_kserver'), self.host, str(procs)], stdout=subprocess.PIPE)
+            try:
+                for _ in range(procs):
+                    if p.stdout.readline() != b'ready\n':
+                        raise RuntimeError('the kernel server did not start')
+                yield p.pid
+            finally:
+                p.kill()
+                p.wait()
+                p.stdout.close()
+            return
+        host = f'[{self.host}]' if ':' in self.host else self.host
+        record = 'transitions' if kind == 'recording' else 'nothing'
+        d = self.lab.daemon(DAEMON.format(conns=line.conns, record=record, host=host))
+        try:
+            yield d.proc.pid
+            self.status = d.ctl('status')
+        finally:
+            d.stop()
+
+    def run(self, kind, line):
+        procs = -(-line.idle // 15000) if line.idle else 1
+        with self.server(kind, line, procs) as pid:
+            flood = None
+            if line.flood:
+                flood = self.lab.popen('client', [str(PROGRAMS / 'bench_flood'), 'v0', self.server_mac, self.host, str(line.flood), '3600'],
+                                       stdout=subprocess.DEVNULL)
+                time.sleep(0.2)
+            args = ['-h', self.host, '-p', str(pid), *line.args] + (['-f', str(procs)] if line.idle else [])
+            r = self.lab.run('client', [str(PROGRAMS / 'bench_load'), line.mode, *args], timeout=900, check=False)
+            if flood:
+                flood.kill()
+                flood.wait()
+            if r.returncode or not r.stdout.startswith('{'):
+                raise RuntimeError(f'{line.name} against {kind}: {r.stderr.strip() or r.stdout.strip()}')
+        got = json.loads(r.stdout)
+        if kind == 'recording':
+            got['rows_dropped'] = self.status['record']['rows_dropped']
+        return got
+
+
+@contextlib.contextmanager
+def awake():
+    """An idle core halts and takes 100 us and more to wake up: keep all busy with what gives way."""
+    loop = 'import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass'
+    spinners = [subprocess.Popen([sys.executable, '-c', loop], preexec_fn=live.die_with_parent) for _ in range(os.cpu_count())]
+    try:
+        yield
+    finally:
+        for p in spinners:
+            p.kill()
+            p.wait()
+
+
+def measure(bench, config, line, reps, emit):
+    """reps pairs of runs; {figure: [(other, ours), ...]}"""
+    pairs = {f: [] for f in line.figures}
+    for rep in range(reps):
+        got = {}
+        for kind in line.servers if rep % 2 else line.servers[::-1]:
+            got[kind] = bench.run(kind, line)
+            emit({'config': config, 'line': line.name, 'rep': rep, 'server': kind, **got[kind]})
+        for f in line.figures:
+            pairs[f].append(tuple(got[k][f] for k in line.servers))
+    return pairs
+
+
+def summary(config, line, figure, pairs):
+    ratios = [ours / other for other, ours in pairs if other > 0]
+    return {'config': config, 'line': line.name, 'figure': figure, 'better': 'more' if figure in MORE else 'less',
+            'base': line.servers[0], 'base_median': statistics.median(p[0] for p in pairs),
+            'tcpfsmd_median': statistics.median(p[1] for p in pairs),
+            'ratio': statistics.median(ratios) if ratios else None,
+            'ratio_min': min(ratios, default=None), 'ratio_max': max(ratios, default=None), 'reps': len(pairs)}
+
+
+def number(x):
+    if x is None:
+        return '-'
+    return f'{x:.0f}' if abs(x) >= 1000 else f'{x:.3g}'
+
+
+def show(s):
+    spread = f'{number(s["ratio_min"])}-{number(s["ratio_max"])}'
+    print(f'{s["config"]:12}{s["line"]:26}{s["figure"]:16}{number(s["base_median"]):>9}{number(s["tcpfsmd_median"]):>9}'
+          f'{number(s["ratio"]):>8}  {spread:14}', flush=True)
+
+
+def arguments():
+    p = argparse.ArgumentParser(description='tcpfsmd beside the kernel\'s TCP', allow_abbrev=False)
+    p.add_argument('--quick', action='store_true', help='under a minute: one short repetition, 10,000 idle connections')
+    p.add_argument('--smoke', action='store_true', help='do figures come out at all?')
+    p.add_argument('--reps', type=int, metavar='N', help='repetitions of each line')
+    p.add_argument('--idle', type=int, metavar='N', help='idle connections')
+    p.add_argument('--only', action='append', metavar='WORD', help='lines whose "CONFIGURATION LINE" contains it')
+    p.add_argument('--json', metavar='FILE', help='every measurement, then the summary, one object a line')
+    p.add_argument('--list', action='store_true', help='name the lines and end')
+    return p.parse_args()
+
+
+def main():
+    opt = arguments()
+    small = opt.quick or opt.smoke
+    reps = opt.reps or (1 if small else 5)
+    scale = 0.05 if opt.smoke else 0.3 if opt.quick else 1.5
+    idle = opt.idle or (500 if opt.smoke else 10000 if opt.quick else 100000)
+    chosen = {c: [x for x in lines(c, scale, idle) if not opt.only or any(w in f'{c} {x.name}' for w in opt.only)]
+              for c in (['plain'] if opt.smoke else CONFIGS)}
+    if opt.list:
+        print('\n'.join(f'{c} {x.name}' for c, some in chosen.items() for x in some))
+        return 0
+    if os.geteuid() != 0:
+        live.skip_all('needs root')
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    out = open(opt.json, 'w') if opt.json else None
+
+    def emit(row):
+        if out:
+            print(json.dumps(row), file=out, flush=True)
+    failed, summaries = 0, []
+    print(f'{"":12}{"line":26}{"figure":16}{"base":>9}{"tcpfsmd":>9}{"ratio":>8}  least-most')
+    with awake():
+        for config, some in chosen.items():
+            if not some:
+                continue
+            bench = Bench(**CONFIGS[config])
+            try:
+                emit({'config': config, 'congestion_control': bench.cc, 'cpus': os.cpu_count(), 'kernel': os.uname().release})
+                for line in some:
+                    try:
+                        pairs = measure(bench, config, line, reps, emit)
+                    except (RuntimeError, AssertionError) as e:
+                        failed += 1
+                        print(f'{config:12}{line.name:26}FAILED: {e}', flush=True)
+                        continue
+                    for figure in line.figures:
+                        summaries.append(summary(config, line, figure, pairs[figure]))
+                        show(summaries[-1])
+            finally:
+                bench.lab.close()
+    for s in summaries:
+        emit(s)
+    if opt.smoke:
+        return smoke(summaries, failed)
+    return 1 if failed else 0
+
+
+def smoke(summaries, failed):
+    """Every line gave figures above zero for both servers; no limit on what they are."""
+    want = {(c, x.name, f) for c in ['plain'] for x in lines(c, 1, 500) for f in x.figures}
+    # What a handful of connections costs may round to nothing, and a flood may let nobody through.
+    free = re.compile('failed|_per_conn|on the port')
+    good = {(s['config'], s['line'], s['figure']) for s in summaries
+            if free.search(s['line'] + s['figure']) or (s['base_median'] > 0 and s['tcpfsmd_median'] > 0)}
+    print(f'{len(good)} of {len(want)} figures came out')
+    return 1 if failed or good != want else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
