@@ -79,6 +79,27 @@ static int new_namespace(void)
 	return open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 }
 
+/* Until the kernel has given the device its queue, it throws away what is sent. That happens on a
+ * kernel thread of its own, later than "up"; `ip` asks under the lock that the thread holds meanwhile.
+ */
+static void await_running(const char *dev)
+{
+	for (int i = 0; i < 2000; i++) {
+		struct ifreq r = { 0 };
+		const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+		(void)snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", dev);
+		assert_int_equal(ioctl(fd, SIOCGIFFLAGS, &r), 0);
+		(void)close(fd);
+		if (r.ifr_flags & IFF_RUNNING) {
+			sh("ip link show %s >/dev/null", dev);
+			return;
+		}
+		(void)usleep(1000);
+	}
+	fail_msg("%s has no carrier", dev);
+}
+
 static void make_network(void)
 {
 	rig.ns_b = new_namespace();
@@ -95,7 +116,9 @@ static void make_network(void)
 	sh("ip addr add 10.77.0.2/24 dev vb && ip addr add fd77::2/64 dev vb nodad && ip link set "
 	   "vb up");
 	rig.vb = if_nametoindex("vb");
+	await_running("vb");
 	enter(rig.ns_a);
+	await_running("va");
 }
 
 /* One of the kernel's switches for what a device does for it. */
