@@ -239,6 +239,10 @@ static const char *row_text(void *arg, enum proto_field f)
 		return ended ? end_reason_text(row->kept->reason) : NULL;
 	case FIELD_CLOSED_BY:
 		return ended ? closed_by_key(row->kept->closed_by) : NULL;
+	case FIELD_SOFT_ERROR:
+		return row->live && row->live->tcp.soft_error
+			       ? icmp_error_key(row->live->tcp.soft_error)
+			       : NULL;
 	case FIELD_LAST_STATE:
 		return ended ? state_key(row->kept->last_state) : NULL;
 	default:

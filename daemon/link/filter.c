@@ -16,6 +16,9 @@ enum {
 	NEXT_FRAGMENT = 44,
 	NEXT_DESTINATION = 60,
 	TYPE_SOLICITATION = 135,
+	ICMP_BYTES = 8,
+	IP4_BYTES = 20,
+	IP6_BYTES = 40,
 };
 
 /* Scratch words: the destination port and address of the packet at hand. */
@@ -67,7 +70,7 @@ static void refuse(struct filter *f, unsigned test, uint32_t k)
 	finish(f, 0);
 }
 
-/* What follows, up to when_end(), runs only when A == k. It must not fall out of its end. */
+/* What follows, up to when_end(), runs only when A == k. What falls out of its end goes on behind it. */
 static unsigned when(struct filter *f, uint32_t k)
 {
 	emit_jump(f, BPF_JMP | BPF_JEQ | BPF_K, k, 1, 0);
@@ -155,12 +158,75 @@ static void emit_level(struct filter *f, const struct link_owned *owned, size_t 
 	}
 }
 
+/* Octets relative to X. */
+static void load_from_x(struct filter *f, unsigned size, int offset)
+{
+	emit(f, BPF_LD | size | BPF_IND, (uint32_t)(SKF_NET_OFF + offset));
+}
+
+/* An ICMP error in a packet that is no fragment: M_PORT and M_ADDR become the source of the TCP segment that
+ * it quotes, which is to be ours. We send no IP options, so none are quoted.
+ */
+static void emit_icmp4(struct filter *f)
+{
+	load_ip(f, BPF_H, 6);
+	refuse(f, BPF_JSET, 0x3fff);
+	emit(f, BPF_LDX | BPF_B | BPF_MSH, (uint32_t)SKF_NET_OFF);
+	load_from_x(f, BPF_B, 0);
+	emit_jump(f, BPF_JMP | BPF_JEQ | BPF_K, 3, 4, 0); /* destination unreachable */
+	emit_jump(f, BPF_JMP | BPF_JEQ | BPF_K, 4, 3, 0); /* source quench */
+	emit_jump(f, BPF_JMP | BPF_JEQ | BPF_K, 11, 2, 0); /* time exceeded */
+	require(f, BPF_JEQ, 12); /* parameter problem */
+	load_from_x(f, BPF_B, ICMP_BYTES);
+	require(f, BPF_JEQ, 0x45);
+	load_from_x(f, BPF_B, ICMP_BYTES + 9);
+	require(f, BPF_JEQ, IPPROTO_TCP);
+	load_from_x(f, BPF_H, ICMP_BYTES + IP4_BYTES);
+	emit(f, BPF_ST, M_PORT);
+	load_from_x(f, BPF_W, ICMP_BYTES + 12);
+	emit(f, BPF_ST, M_ADDR);
+}
+
+/* The same of ICMPv6: unreachable, too big, time exceeded, parameter problem. */
+static void emit_icmp6(struct filter *f)
+{
+	load_ip(f, BPF_B, IP6_BYTES);
+	refuse(f, BPF_JEQ, 0);
+	refuse(f, BPF_JGT, 4);
+	load_ip(f, BPF_B, IP6_BYTES + ICMP_BYTES + 6);
+	require(f, BPF_JEQ, IPPROTO_TCP);
+	load_ip(f, BPF_H, IP6_BYTES + ICMP_BYTES + IP6_BYTES);
+	emit(f, BPF_ST, M_PORT);
+	for (unsigned i = 0; i < 4; i++) {
+		load_ip(f, BPF_W, IP6_BYTES + ICMP_BYTES + 8 + 4 * (int)i);
+		emit(f, BPF_ST, M_ADDR + i);
+	}
+}
+
+/* Jumps over what follows, up to skip_end(). */
+static unsigned skip(struct filter *f)
+{
+	emit(f, BPF_JMP | BPF_JA, 0);
+	return f->n - 1;
+}
+
+static void skip_end(struct filter *f, unsigned begin)
+{
+	when_end(f, begin);
+}
+
 static void emit_ip4(struct filter *f, const struct link_owned *owned, size_t n,
 		     enum filter_level level)
 {
+	unsigned block, over;
+
 	load_fact(f, SKF_AD_PKTTYPE);
 	require(f, BPF_JEQ, PACKET_HOST);
 	load_ip(f, BPF_B, 9);
+	block = when(f, IPPROTO_ICMP);
+	emit_icmp4(f);
+	over = skip(f);
+	when_end(f, block);
 	require(f, BPF_JEQ, IPPROTO_TCP);
 	load_ip(f, BPF_H, 6);
 	refuse(f, BPF_JSET, 0x1fff); /* a later fragment has no ports; the first one is counted */
@@ -169,6 +235,7 @@ static void emit_ip4(struct filter *f, const struct link_owned *owned, size_t n,
 	emit(f, BPF_ST, M_PORT);
 	load_ip(f, BPF_W, 16);
 	emit(f, BPF_ST, M_ADDR);
+	skip_end(f, over);
 	emit_level(f, owned, n, false, level);
 }
 
@@ -196,7 +263,7 @@ static void emit_ip6(struct filter *f, const struct link_owned *owned, size_t n,
 		     enum filter_level level)
 {
 	bool any = false;
-	unsigned block;
+	unsigned block, over;
 
 	for (size_t i = 0; i < n; i++)
 		any |= concerns(&owned[i], true);
@@ -204,14 +271,19 @@ static void emit_ip6(struct filter *f, const struct link_owned *owned, size_t n,
 	if (neigh) {
 		block = when(f, IPPROTO_ICMPV6);
 		load_ip(f, BPF_B, 40);
-		require(f, BPF_JEQ, TYPE_SOLICITATION);
+		emit_jump(f, BPF_JMP | BPF_JEQ | BPF_K, TYPE_SOLICITATION, 0, 1);
 		finish(f, accept_all);
+		load_ip(f, BPF_B, 6);
 		when_end(f, block);
 	}
 	emit(f, BPF_MISC | BPF_TAX, 0);
 	load_fact(f, SKF_AD_PKTTYPE);
 	require(f, BPF_JEQ, PACKET_HOST);
 	emit(f, BPF_MISC | BPF_TXA, 0);
+	block = when(f, IPPROTO_ICMPV6);
+	emit_icmp6(f);
+	over = skip(f);
+	when_end(f, block);
 	block = when(f, IPPROTO_TCP);
 	load_ip(f, BPF_H, 42);
 	emit(f, BPF_ST, M_PORT);
@@ -219,6 +291,7 @@ static void emit_ip6(struct filter *f, const struct link_owned *owned, size_t n,
 		load_ip(f, BPF_W, 24 + 4 * (int)i);
 		emit(f, BPF_ST, M_ADDR + i);
 	}
+	skip_end(f, over);
 	emit_level(f, owned, n, true, level);
 	when_end(f, block);
 	emit_extensions(f, any);

@@ -32,6 +32,7 @@ enum {
 	TX_BUFFER = 8 << 20,
 	RX_ROUNDS = 4, /* batches of which nothing was for us, before the caller gets a turn */
 	CHECKSUM_AT = 16, /* in the TCP header */
+	TYPE_SOLICITATION = 135, /* RFC 4861 4.3 */
 	CTL_AT = 13,
 	CTL_CWR_BIT = 0x80,
 };
@@ -86,7 +87,8 @@ static bool is_neigh(const struct sockaddr_ll *from, const uint8_t *ip, uint32_t
 		return false;
 	if (from->sll_protocol == htons(ETH_P_ARP))
 		return true;
-	return from->sll_protocol == htons(ETH_P_IPV6) && len >= 40 && ip[6] == IPPROTO_ICMPV6;
+	return from->sll_protocol == htons(ETH_P_IPV6) && len > 40 && ip[6] == IPPROTO_ICMPV6 &&
+	       ip[40] == TYPE_SOLICITATION;
 }
 
 /* Looks at message i. False: not for us, and counted. */

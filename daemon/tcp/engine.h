@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tcp/icmp.h"
 #include "tcp/params.h"
 #include "tcp/segment.h"
 #include "tcp/state.h"
@@ -110,6 +111,7 @@ struct conn_status {
 	bool local_fin, remote_fin; /* our FIN is queued or sent; the peer's was received */
 	enum closed_by closed_by;
 	enum end_reason reason;
+	enum icmp_error soft_error; /* the last that was heard of: SHLD-25 */
 	vtime created_at, opened_at, closed_at; /* VTIME_NEVER when it did not happen */
 	vtime state_since;
 	vtime timer_at; /* next timer of any kind, VTIME_NEVER when none runs */
@@ -219,6 +221,9 @@ void engine_input(struct engine *e, vtime now, const struct segment *seg,
 		  struct delivery *ret_delivery);
 /* How much of the delivery was used; what is left is copied into the receive buffer. */
 void conn_delivered(struct engine *e, vtime now, const struct delivery *d, uint32_t taken);
+
+/* An ICMP error whose quoted segment came from an address and port of ours. */
+void engine_icmp(struct engine *e, vtime now, const struct icmp_message *m);
 
 void engine_expire(struct engine *e, vtime now);
 /* When engine_expire() wants to be called next; a lower bound. VTIME_NEVER: no timer runs. */

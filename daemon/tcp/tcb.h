@@ -38,6 +38,7 @@ struct tcb {
 	bool want_writable; /* conn_send() took less than was offered */
 	enum end_reason reason;
 	enum closed_by closed_by;
+	enum icmp_error soft_error; /* the last that was heard of */
 
 	seqno iss, irs;
 	struct {

@@ -93,9 +93,12 @@ void tcb_limit_fin_wait_2(struct engine *e, struct tcb *t)
 static void user_timeout(struct engine *e, struct tcb *t)
 {
 	const bool handshake = !tcb_syn_acked(t);
+	const enum end_reason reason = !handshake      ? END_USER_TIMEOUT
+				       : t->soft_error ? END_UNREACHABLE /* SHLD-25 */
+						       : END_HANDSHAKE_TIMEOUT;
 
-	tcb_end(e, t, handshake ? END_HANDSHAKE_TIMEOUT : END_USER_TIMEOUT, CAUSE_TIMER,
-		TIMER_USER_TIMEOUT, handshake ? RULE_SYN_TIMEOUT : RULE_USER_TIMEOUT);
+	tcb_end(e, t, reason, CAUSE_TIMER, TIMER_USER_TIMEOUT,
+		handshake ? RULE_SYN_TIMEOUT : RULE_USER_TIMEOUT);
 }
 
 /* RFC 5681 3.1, equation 4: only the first timeout of a segment halves. */

@@ -33,6 +33,7 @@ static const char *const cause_keys[CAUSE__COUNT] = {
 	[CAUSE_TIMER] = "timer",
 	[CAUSE_USER] = "user",
 	[CAUSE_OPERATOR] = "operator",
+	[CAUSE_ICMP] = "icmp",
 };
 
 static const char *const timer_keys[TIMER__COUNT] = {
@@ -105,6 +106,8 @@ const char *cause_format(enum cause c, unsigned detail, char buf[static CAUSE_TE
 
 	if (c == CAUSE_TIMER && detail < TIMER__COUNT)
 		append(append(p, end, " "), end, timer_key((enum timer_kind)detail));
+	if (c == CAUSE_ICMP && detail < ICMP_ERR__COUNT)
+		append(append(p, end, " "), end, icmp_error_key((enum icmp_error)detail));
 	for (unsigned i = 0; c == CAUSE_SEGMENT && i < 8; i++) {
 		if (!(detail & 1U << i))
 			continue;

@@ -3,6 +3,7 @@
 #pragma once
 #include <stdint.h>
 
+#include "tcp/icmp.h"
 #include "tcp/segment.h"
 #include "tcp/state.h"
 #include "tcp/vtime.h"
@@ -13,6 +14,7 @@ enum cause {
 	CAUSE_TIMER, /* a timer fell due; detail is enum timer_kind */
 	CAUSE_USER, /* the service behind the connection called */
 	CAUSE_OPERATOR, /* somebody at the control socket, or the daemon's own stop */
+	CAUSE_ICMP, /* an ICMP error arrived; detail is enum icmp_error */
 	CAUSE__COUNT,
 };
 
@@ -74,11 +76,11 @@ struct trace {
 /* Static texts, never NULL. Names are for people and the database; keys are lower_snake and stable. */
 const char *rule_text(enum rule r); /* "RFC 9293 3.10.7.4 fifth" */
 const char *rule_key(enum rule r); /* "arrives_ack" */
-const char *cause_key(enum cause c); /* "segment" "timer" "user" "operator" */
+const char *cause_key(enum cause c); /* "segment" "timer" "user" "operator" "icmp" */
 const char *timer_key(enum timer_kind t); /* "retransmission" ... */
 const char *end_reason_key(enum end_reason r); /* "reset_by_peer" */
 const char *end_reason_text(enum end_reason r); /* "the peer reset it" */
 const char *closed_by_key(enum closed_by c); /* "local" ... */
-/* "cause, in words": "segment SYN,ACK", "timer time_wait", "user", "operator". Returns buf. */
+/* "cause, in words": "segment SYN,ACK", "timer time_wait", "icmp port_unreachable", "user", "operator". Returns buf. */
 enum { CAUSE_TEXT = 48 };
 const char *cause_format(enum cause c, unsigned detail, char buf[static CAUSE_TEXT]);

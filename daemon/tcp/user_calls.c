@@ -376,6 +376,7 @@ int conn_status(const struct engine *e, conn_id id, struct conn_status *ret_stat
 		.remote_fin = t->rcv.fin,
 		.closed_by = t->closed_by,
 		.reason = t->reason,
+		.soft_error = t->soft_error,
 		.created_at = t->created_at,
 		.opened_at = t->opened_at,
 		.closed_at = t->closed_at,

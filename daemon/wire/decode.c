@@ -4,6 +4,7 @@
  */
 #include "wire.h"
 
+#include "datagram.h"
 #include "octets.h"
 
 /* IPv6 next headers that are skipped, RFC 8200 4.1. */
@@ -16,14 +17,6 @@ enum {
 
 /* No sender needs more; a longer chain only costs us time. */
 enum { EXTENSIONS_MAX = 8 };
-
-/* What the IP layer found. */
-struct datagram {
-	struct ipaddr src, dst;
-	const uint8_t *tcp; /* the payload */
-	size_t tcp_len; /* octets of it */
-	uint8_t ttl, tos;
-};
 
 const char *wire_verdict_key(enum wire_verdict v)
 {
@@ -50,15 +43,14 @@ static enum wire_verdict decode_ip4(const uint8_t *p, size_t len, struct datagra
 		return WIRE_TRUNCATED_IP;
 	if (wire_sum_fold(wire_sum(0, p, header)) != 0xffff)
 		return WIRE_BAD_IP_CHECKSUM;
-	if (p[9] != PROTO_TCP)
-		return WIRE_NOT_TCP;
 	if (get16(p + 6) & 0x3fff) /* more fragments, or an offset */
 		return WIRE_FRAGMENT;
 	/* IP options are skipped, whatever they are: MUST-50. */
 	*ret = (struct datagram){ .src = addr_from_v4(p + 12),
 				  .dst = addr_from_v4(p + 16),
-				  .tcp = p + header,
-				  .tcp_len = total - header,
+				  .payload = p + header,
+				  .len = total - header,
+				  .protocol = p[9],
 				  .ttl = p[8],
 				  .tos = p[1] };
 	return WIRE_OK;
@@ -109,8 +101,9 @@ static bool is_extension(uint8_t kind)
 	       kind == NEXT_DESTINATION;
 }
 
-/* Finds the TCP header behind the extension headers between offset 40 and end. */
-static enum wire_verdict skip_extensions(const uint8_t *p, size_t end, size_t *ret_offset)
+/* Finds what is behind the extension headers between offset 40 and end. */
+static enum wire_verdict skip_extensions(const uint8_t *p, size_t end, size_t *ret_offset,
+					 uint8_t *ret_kind)
 {
 	uint8_t kind = p[6];
 	size_t at = IP6_HEADER;
@@ -131,29 +124,47 @@ static enum wire_verdict skip_extensions(const uint8_t *p, size_t end, size_t *r
 		at += size;
 	}
 	*ret_offset = at;
-	return kind == PROTO_TCP ? WIRE_OK : WIRE_NOT_TCP;
+	*ret_kind = kind;
+	return WIRE_OK;
 }
 
 static enum wire_verdict decode_ip6(const uint8_t *p, size_t len, struct datagram *ret)
 {
 	enum wire_verdict v;
 	size_t at, end;
+	uint8_t kind;
 
 	if (len < IP6_HEADER)
 		return WIRE_TRUNCATED_IP;
 	end = IP6_HEADER + (size_t)get16(p + 4);
 	if (end > len)
 		return WIRE_TRUNCATED_IP;
-	v = skip_extensions(p, end, &at);
+	v = skip_extensions(p, end, &at, &kind);
 	if (v != WIRE_OK)
 		return v;
-	*ret = (struct datagram){
-		.tcp = p + at, .tcp_len = end - at, .ttl = p[7], .tos = (uint8_t)(get16(p) >> 4)
-	};
+	*ret = (struct datagram){ .payload = p + at,
+				  .len = end - at,
+				  .protocol = kind,
+				  .ttl = p[7],
+				  .tos = (uint8_t)(get16(p) >> 4) };
 	memcpy(ret->src.b, p + 8, 16);
 	memcpy(ret->dst.b, p + 24, 16);
 	/* ::ffff:a.b.c.d on the wire would pass for the IPv4 address. */
 	return addr_is_v4(&ret->src) || addr_is_v4(&ret->dst) ? WIRE_BAD_ADDRESS : WIRE_OK;
+}
+
+enum wire_verdict datagram_decode(const uint8_t *packet, size_t len, struct datagram *ret)
+{
+	if (len == 0)
+		return WIRE_TRUNCATED_IP;
+	switch (packet[0] >> 4) {
+	case 4:
+		return decode_ip4(packet, len, ret);
+	case 6:
+		return decode_ip6(packet, len, ret);
+	default:
+		return WIRE_BAD_IP_VERSION;
+	}
 }
 
 static void decode_sacks(const uint8_t *p, unsigned n, struct segment *seg)
@@ -222,7 +233,7 @@ static void decode_options(const uint8_t *p, size_t n, struct segment *seg)
 
 static void fill_segment(const struct datagram *d, size_t header, struct segment *ret)
 {
-	const uint8_t *t = d->tcp;
+	const uint8_t *t = d->payload;
 
 	memset(ret, 0, sizeof(*ret));
 	ret->flow = (struct flow){ .local = { d->dst, get16(t + 2) },
@@ -234,9 +245,9 @@ static void fill_segment(const struct datagram *d, size_t header, struct segment
 	ret->urgent = get16(t + 18);
 	ret->ttl = d->ttl;
 	ret->tos = d->tos;
-	if (d->tcp_len > header) {
+	if (d->len > header) {
 		ret->spans_n = 1;
-		ret->text[0] = (struct span){ t + header, (uint32_t)(d->tcp_len - header) };
+		ret->text[0] = (struct span){ t + header, (uint32_t)(d->len - header) };
 	}
 	decode_options(t + TCP_HEADER, header - TCP_HEADER, ret);
 }
@@ -251,22 +262,22 @@ static enum wire_verdict decode_tcp(const struct datagram *d, enum wire_checksum
 {
 	size_t header;
 
-	if (d->tcp_len < TCP_HEADER)
+	if (d->len < TCP_HEADER)
 		return WIRE_TRUNCATED_TCP;
-	header = (size_t)(d->tcp[12] >> 4) * 4;
-	if (header < TCP_HEADER || header > d->tcp_len)
+	header = (size_t)(d->payload[12] >> 4) * 4;
+	if (header < TCP_HEADER || header > d->len)
 		return WIRE_BAD_TCP_OFFSET;
 	if (checksum == WIRE_CHECKSUM_VERIFY) { /* MUST-3 */
 		const uint64_t pseudo = wire_sum_pseudo(&d->src, &d->dst, PROTO_TCP,
-							(uint32_t)d->tcp_len);
+							(uint32_t)d->len);
 
-		if (wire_sum_fold(wire_sum(pseudo, d->tcp, d->tcp_len)) != 0xffff)
+		if (wire_sum_fold(wire_sum(pseudo, d->payload, d->len)) != 0xffff)
 			return WIRE_BAD_TCP_CHECKSUM;
 	}
 	/* MUST-57, MUST-63; a broadcast address of a subnet needs the netmask: the worker's part. */
 	if (unusable(&d->src) || unusable(&d->dst))
 		return WIRE_BAD_ADDRESS;
-	if (get16(d->tcp) == 0 || get16(d->tcp + 2) == 0)
+	if (get16(d->payload) == 0 || get16(d->payload + 2) == 0)
 		return WIRE_BAD_PORT;
 	fill_segment(d, header, ret);
 	return WIRE_OK;
@@ -276,19 +287,9 @@ enum wire_verdict wire_decode(const uint8_t *packet, size_t len, enum wire_check
 			      struct segment *ret_seg)
 {
 	struct datagram d;
-	enum wire_verdict v;
+	const enum wire_verdict v = datagram_decode(packet, len, &d);
 
-	if (len == 0)
-		return WIRE_TRUNCATED_IP;
-	switch (packet[0] >> 4) {
-	case 4:
-		v = decode_ip4(packet, len, &d);
-		break;
-	case 6:
-		v = decode_ip6(packet, len, &d);
-		break;
-	default:
-		return WIRE_BAD_IP_VERSION;
-	}
-	return v == WIRE_OK ? decode_tcp(&d, checksum, ret_seg) : v;
+	if (v != WIRE_OK)
+		return v;
+	return d.protocol == PROTO_TCP ? decode_tcp(&d, checksum, ret_seg) : WIRE_NOT_TCP;
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/addr.h"
+#include "tcp/icmp.h"
 #include "tcp/segment.h"
 
 /* What a packet turned out to be. verdicts.def is the one list; each has a counter in the worker. */
@@ -34,6 +35,13 @@ enum wire_checksum {
  */
 enum wire_verdict wire_decode(const uint8_t *packet, size_t len, enum wire_checksum checksum,
 			      struct segment *ret_seg);
+
+/* The same for what wire_decode() found to be WIRE_NOT_TCP: WIRE_ICMP when it is an ICMP or ICMPv6 error that
+ * quotes a TCP segment of its addressee's. The checksum is always computed. flow.scope is left 0.
+ * WIRE_NOT_TCP: another protocol, or ICMP that is no error.
+ */
+enum wire_verdict wire_decode_icmp(const uint8_t *packet, size_t len,
+				   struct icmp_message *ret_message);
 
 /* Room for the largest header that wire_encode() writes: IPv6 40 + TCP 60. */
 enum { WIRE_HEADER_MAX = 100 };

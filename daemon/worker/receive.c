@@ -57,6 +57,24 @@ static void take_segment(struct worker *w, struct segment *seg, uint32_t ifindex
 	worker_drain_traces(w, ifindex);
 }
 
+/* An error about a segment of ours: its sender must be an address and port that we own. */
+static enum wire_verdict take_icmp(struct worker *w, const struct frame *f)
+{
+	struct icmp_message m;
+	const enum wire_verdict verdict = wire_decode_icmp(f->data, f->len, &m);
+
+	if (verdict != WIRE_ICMP)
+		return verdict;
+	if (!is_ours(w, &m.flow, f->ifindex)) {
+		w->not_ours++;
+		return verdict;
+	}
+	m.flow.scope = addr_is_link_local6(&m.flow.remote.addr) ? f->ifindex : 0;
+	engine_icmp(w->engine, w->host.now, &m);
+	worker_drain_traces(w, f->ifindex);
+	return verdict;
+}
+
 static void take_frame(struct worker *w, const struct frame *f)
 {
 	struct segment seg;
@@ -71,6 +89,8 @@ static void take_frame(struct worker *w, const struct frame *f)
 	verdict = wire_decode(f->data, f->len,
 			      f->checksum_trusted ? WIRE_CHECKSUM_TRUSTED : WIRE_CHECKSUM_VERIFY,
 			      &seg);
+	if (verdict == WIRE_NOT_TCP)
+		verdict = take_icmp(w, f);
 	w->verdicts[verdict]++;
 	if (verdict != WIRE_OK)
 		return;

@@ -267,6 +267,7 @@ static void change_params(struct fuzz *f, conn_id id)
 	f->params.window_scaling = bits & 4;
 	f->params.rfc5961 = bits & 8;
 	f->params.sack = (bits & 24) != 24;
+	f->params.icmp_may_reset = bits & 4;
 	f->params.delayed_ack_us = bits & 16 ? 1000 : 0;
 	f->params.receive_buffer_bytes = 30 + u8(&f->in) * 20;
 	f->params.send_buffer_bytes = 30 + u8(&f->in) * 20;
@@ -330,6 +331,27 @@ static void user_call(struct fuzz *f, unsigned op, conn_id id)
 	}
 }
 
+static void icmp(struct fuzz *f, unsigned op)
+{
+	struct icmp_message m = {
+		.flow = flow_of(u8(&f->in)),
+		.error = (enum icmp_error)(op >> 4 & 7),
+		.mtu = u16(&f->in),
+		.quoted_bytes = u16(&f->in),
+	};
+	const unsigned at = u8(&f->in);
+	struct conn_status st;
+
+	if (m.error == ICMP_ERR_NONE)
+		m.error = ICMP_ERR_TIME_EXCEEDED;
+	if (!conn_status(f->e, f->ids[at % IDS], &st)) {
+		m.flow = st.flow;
+		m.seq = seq_add(st.snd_una, at >> 4);
+	}
+	show("icmp %s mtu %u quoted %u", icmp_error_key(m.error), m.mtu, m.quoted_bytes);
+	engine_icmp(f->e, f->now, &m);
+}
+
 static void one(struct fuzz *f)
 {
 	const unsigned op = u8(&f->in);
@@ -365,6 +387,9 @@ static void one(struct fuzz *f)
 		break;
 	case 10:
 		release_late(f, op >> 4 & (IDS - 1));
+		break;
+	case 11:
+		icmp(f, op);
 		break;
 	default:
 		input(f, op);

@@ -35,6 +35,19 @@ static void fix_ip4_checksum(uint8_t *p, size_t size)
 	memcpy(p + 10, &sum, sizeof(sum));
 }
 
+/* ICMP in IPv4 without options. */
+static void fix_icmp_checksum(uint8_t *p, size_t size)
+{
+	const size_t end = size >= 28 ? (size_t)p[2] << 8 | p[3] : 0;
+	uint16_t sum;
+
+	if (end < 28 || end > size || p[0] != 0x45 || p[9] != 1)
+		return;
+	memset(p + 22, 0, 2);
+	sum = (uint16_t)~wire_sum_fold(wire_sum(0, p + 20, end - 20));
+	memcpy(p + 22, &sum, sizeof(sum));
+}
+
 static void check_within(const struct segment *s, const uint8_t *p, size_t size)
 {
 	assert(s->spans_n <= 1 && s->sacks_n <= SEG_SACKS);
@@ -122,6 +135,22 @@ static void decode(const uint8_t *p, size_t size)
 					     trusted.text[0].len == verified.text[0].len)));
 }
 
+static void decode_icmp(const uint8_t *p, size_t size)
+{
+	struct icmp_message m = { 0 };
+	const enum wire_verdict v = wire_decode_icmp(p, size, &m);
+
+	assert(wire_verdict_key(v) && v != WIRE_OK);
+	if (v != WIRE_ICMP) {
+		assert(m.error == ICMP_ERR_NONE);
+		return;
+	}
+	assert(m.error > ICMP_ERR_NONE && m.error < ICMP_ERR__COUNT);
+	assert(m.flow.local.port && m.flow.remote.port && !m.flow.scope);
+	assert(addr_is_v4(&m.flow.local.addr) == addr_is_v4(&m.flow.remote.addr));
+	assert(m.mtu == 0 || m.error == ICMP_ERR_TOO_BIG);
+}
+
 static void ask_neighbour(const uint8_t *p, size_t size)
 {
 	static const uint8_t mac[6] = { 2, 0, 0, 0, 0, 1 };
@@ -142,9 +171,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t *p = exact_copy(data, size);
 
 	decode(p, size);
+	decode_icmp(p, size);
 	ask_neighbour(p, size);
 	fix_ip4_checksum(p, size);
 	decode(p, size);
+	fix_icmp_checksum(p, size);
+	decode_icmp(p, size);
 	free(p);
 	return 0;
 }

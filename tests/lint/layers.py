@@ -28,7 +28,7 @@ MAY = {
     'tests': ['*'],
 }
 # What others may include of a pure folder; the rest of it is private.
-PUBLIC = {'daemon/tcp': {'engine.h', 'params.h', 'segment.h', 'seqno.h', 'state.h', 'trace.h', 'vtime.h',
+PUBLIC = {'daemon/tcp': {'engine.h', 'icmp.h', 'icmp_errors.def', 'params.h', 'segment.h', 'seqno.h', 'state.h', 'trace.h', 'vtime.h',
                          'counters.def', 'rules.def', 'end_reasons.def'}}
 # Folders that may use nothing of the system but these headers.
 PURE = {'daemon/tcp', 'daemon/wire', 'daemon/fault'}

@@ -46,6 +46,7 @@ static const struct field params_fields[] = {
 	FIELD(tcp_params, window_scaling),
 	FIELD(tcp_params, sack),
 	FIELD(tcp_params, rfc5961),
+	FIELD(tcp_params, icmp_may_reset),
 	{ NULL, 0, 0 },
 };
 
@@ -343,6 +344,24 @@ static void do_direct(void)
 		fail("conn_set_direct");
 }
 
+/* An error about a segment of this connection. */
+static void do_icmp(void)
+{
+	struct icmp_message m = { .flow = w.peer->flow, .seq = w.peer->iss, .quoted_bytes = 1500 };
+
+	while (m.error < ICMP_ERR__COUNT && strcmp(icmp_error_key(m.error), arg(1)))
+		m.error++;
+	if (m.error == ICMP_ERR__COUNT)
+		fail("%s is no ICMP error", arg(1));
+	if (value_of("seq"))
+		m.seq = seq_add(m.seq, (uint32_t)number(value_of("seq")));
+	if (value_of("mtu"))
+		m.mtu = (uint32_t)number(value_of("mtu"));
+	if (value_of("quoted"))
+		m.quoted_bytes = (uint32_t)number(value_of("quoted"));
+	engine_icmp(w.e, w.now, &m);
+}
+
 static void do_delivered(void)
 {
 	if (w.peer->delivered != number(arg(1)))
@@ -368,6 +387,8 @@ static void do_status(void)
 		word = closed_by_key(st.closed_by);
 	else if (!strcmp(name, "reason"))
 		word = end_reason_key(st.reason);
+	else if (!strcmp(name, "soft_error"))
+		word = icmp_error_key(st.soft_error);
 	if (word) {
 		if (strcmp(word, want))
 			fail("%s is %s", name, word);
@@ -794,6 +815,7 @@ static const struct {
 	{ "stop-reading", do_stop_reading, false },
 	{ "release", do_release, false },
 	{ "apply", do_apply, false },
+	{ "icmp", do_icmp, false },
 	{ "direct", do_direct, false },
 	{ "delivered", do_delivered, false },
 	{ "eof", do_eof, false },

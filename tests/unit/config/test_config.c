@@ -178,7 +178,8 @@ static void test_every_tcp_key(void **state)
 		"[Tcp]\nMSL=1min 30s\nFinWait2Timeout=infinity\nUserTimeout=0\n"
 		"SynTimeout=2m\nRtoInitial=1500ms\nRtoMin=1ms\nRtoMax=2min\nDelayedAck=0\n"
 		"SendBuffer=64K\nReceiveBuffer=1MiB\nInitialWindow=64\nMSS=1400\nTTL=255\n"
-		"DSCP=46\nNagle=no\nTimestamps=false\nWindowScaling=0\nSack=no\nRfc5961=OFF\n");
+		"DSCP=46\nNagle=no\nTimestamps=false\nWindowScaling=0\nSack=no\nRfc5961=OFF\n"
+		"IcmpMayReset=on\n");
 	const struct tcp_params p = {
 		.msl_us = 90000000,
 		.syn_timeout_us = 120000000,
@@ -191,6 +192,7 @@ static void test_every_tcp_key(void **state)
 		.mss = 1400,
 		.ttl = 255,
 		.dscp = 46,
+		.icmp_may_reset = true,
 	};
 
 	assert_same_section(SECTION_TCP, &c.tcp, &p);

@@ -256,6 +256,95 @@ static struct shown packet_to_7(bool v6)
 	return s;
 }
 
+/* An ICMP error about a TCP segment from (addr, port). */
+static struct shown some_icmp(bool v6, struct ipaddr *ret_addr, uint16_t *ret_port)
+{
+	struct shown s = { .len = v6 ? 96 : 120, .protocol = v6 ? ETH_P_IPV6 : ETH_P_IP };
+	const unsigned words = 5 + below(11);
+	uint8_t *const icmp = s.ip + (v6 ? 40 : words * 4), *const quote = icmp + 8;
+	static const uint8_t types4[] = { 3, 4, 11, 12 };
+
+	*ret_addr = some_addr(v6);
+	*ret_port = (uint16_t)below(24);
+	if (v6) {
+		s.ip[0] = quote[0] = 0x60;
+		s.ip[6] = 58;
+		icmp[0] = (uint8_t)(1 + below(4));
+		quote[6] = 6;
+		memcpy(quote + 8, ret_addr->b, 16);
+		store16(quote + 40, *ret_port);
+	} else {
+		s.ip[0] = (uint8_t)(0x40 | words);
+		s.ip[9] = 1;
+		icmp[0] = types4[below(4)];
+		quote[0] = 0x45;
+		quote[9] = 6;
+		memcpy(quote + 12, ret_addr->b + 12, 4);
+		store16(quote + 20, *ret_port);
+	}
+	return s;
+}
+
+static void takes_icmp_errors_about_what_is_owned(void **state)
+{
+	struct link_owned owned[6];
+	unsigned taken = 0;
+
+	for (unsigned i = 0; i < 2000; i++) {
+		const size_t n = below(ARRAY_SIZE(owned));
+		const enum filter_level level = (enum filter_level)below(FILTER__COUNT);
+
+		for (size_t k = 0; k < n; k++)
+			owned[k] = some_owned();
+		assert_int_equal(filter_build(owned, n, below(2), level, &prog), 0);
+		for (unsigned k = 0; k < 20; k++) {
+			struct ipaddr from;
+			uint16_t port;
+			const struct shown s = some_icmp(below(2), &from, &port);
+			const bool got = run(&prog, &s);
+
+			assert_int_equal(got, owns(owned, n, &from, port, level));
+			taken += got;
+		}
+	}
+	assert_in_range(taken, 3000, 37000);
+}
+
+static void takes_no_other_icmp(void **state)
+{
+	const struct link_owned all = { .addr = addr_any, .port_min = 0, .port_max = UINT16_MAX };
+
+	for (unsigned i = 0; i < 1024; i++) {
+		const bool v6 = i % 2;
+		struct ipaddr from;
+		uint16_t port;
+		struct shown s = some_icmp(v6, &from, &port);
+		const size_t at = v6 ? 40 : (size_t)(s.ip[0] & 15) * 4;
+		const uint8_t type = (uint8_t)(i / 2 % 256);
+		const bool error = v6 ? type >= 1 && type <= 4
+				      : type == 3 || type == 4 || type == 11 || type == 12;
+
+		s.ip[at] = type;
+		assert_int_equal(filter_build(&all, 1, i >= 512, FILTER_EXACT, &prog), 0);
+		assert_int_equal(run(&prog, &s), error || (v6 && i >= 512 && type == 135));
+		if (!error)
+			continue;
+		s.pkttype = PACKET_BROADCAST;
+		assert_false(run(&prog, &s));
+		s.pkttype = PACKET_HOST;
+		s.ip[at + 8 + (v6 ? 6 : 9)] = 17; /* about UDP */
+		assert_false(run(&prog, &s));
+		s.ip[at + 8 + (v6 ? 6 : 9)] = 6;
+		s.len = (uint32_t)(at + 8 + (v6 ? 41 : 21)); /* cut short in the port */
+		assert_false(run(&prog, &s));
+		if (v6)
+			continue;
+		s.len = 120;
+		store16(s.ip + 6, 0x2000);
+		assert_false(run(&prog, &s));
+	}
+}
+
 static void only_frames_for_this_host(void **state)
 {
 	for (unsigned v6 = 0; v6 < 2; v6++) {
@@ -401,6 +490,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(takes_what_is_owned_and_nothing_else),
+		cmocka_unit_test(takes_icmp_errors_about_what_is_owned),
+		cmocka_unit_test(takes_no_other_icmp),
 		cmocka_unit_test(only_frames_for_this_host),
 		cmocka_unit_test(vlan_ids_are_left_to_their_interfaces_priorities_are_not),
 		cmocka_unit_test(other_protocols_and_later_fragments_do_not_wake_us),
