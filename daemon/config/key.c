@@ -91,6 +91,7 @@ const struct key keys[KEYS_N] = {
 	TCP("WindowScaling", SWITCH, window_scaling, 0, 0, NULL, NULL, "offer the window scale option"),
 	TCP("Sack", SWITCH, sack, 0, 0, NULL, NULL, "selective acknowledgements"),
 	TCP("Rfc5961", SWITCH, rfc5961, 0, 0, NULL, NULL, "answer doubtful RST and SYN with a challenge ACK"),
+	TCP("BlackHoleDetection", SWITCH, black_hole_detection, 0, 0, NULL, NULL, "try smaller segments when large ones time out"),
 	TCP("IcmpMayReset", SWITCH, icmp_may_reset, 0, 0, NULL, NULL, "soft ICMP errors too end a connection that is not open yet"),
 	STORAGE("Database", TEXT, database, 1, CONFIG_TEXT - 1, NULL, NULL, "file of the record; relative: in the state directory"),
 	STORAGE("Record", WORD, record, 0, 0, NULL, records, "what is recorded"),

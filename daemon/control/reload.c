@@ -196,7 +196,8 @@ static bool params_eq(const struct tcp_params *a, const struct tcp_params *b)
 	       a->initial_window == b->initial_window && a->mss == b->mss && a->ttl == b->ttl &&
 	       a->dscp == b->dscp && a->nagle == b->nagle && a->timestamps == b->timestamps &&
 	       a->window_scaling == b->window_scaling && a->sack == b->sack &&
-	       a->rfc5961 == b->rfc5961 && a->icmp_may_reset == b->icmp_may_reset;
+	       a->rfc5961 == b->rfc5961 && a->icmp_may_reset == b->icmp_may_reset &&
+	       a->black_hole_detection == b->black_hole_detection;
 }
 
 /* Same address; does anything but [Tcp] differ? */

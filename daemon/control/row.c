@@ -157,6 +157,8 @@ static bool live_number(const struct worker_conn *c, enum proto_field f, uint64_
 		return present(c->tcp.backoffs, ret_value);
 	case FIELD_UNACKED:
 		return present(c->tcp.unacked_bytes, ret_value);
+	case FIELD_PATH_MTU:
+		return present(c->tcp.path_mtu, ret_value);
 	case FIELD_REASSEMBLY:
 		return present(c->tcp.reassembly_bytes, ret_value);
 	default:

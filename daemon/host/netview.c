@@ -131,6 +131,11 @@ static uint16_t clip_mtu(uint32_t mtu)
 	return mtu > UINT16_MAX ? UINT16_MAX : (uint16_t)mtu;
 }
 
+uint64_t netview_generation(const struct netview *v)
+{
+	return v->generation;
+}
+
 uint16_t netview_link_mtu(const struct netview *v, uint32_t ifindex)
 {
 	const struct nv_link *l = nv_link_find(v, ifindex);

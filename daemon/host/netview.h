@@ -46,6 +46,8 @@ bool netview_is_subnet_broadcast(const struct netview *v, const struct ipaddr *a
 /* May frames that came by this interface be for us? Not when it is a port of a bridge or bond (the
  * upper device shows them again), nor when it is not one of `only`. */
 bool netview_uses_interface(const struct netview *v, uint32_t ifindex);
+/* Counts changes of links, addresses and routes: when it stands still, so do they. */
+uint64_t netview_generation(const struct netview *v);
 uint16_t netview_link_mtu(const struct netview *v, uint32_t ifindex); /* 0: unknown interface */
 const char *netview_link_name(const struct netview *v, uint32_t ifindex); /* "?" when unknown */
 bool netview_link_mac(const struct netview *v, uint32_t ifindex, uint8_t ret_mac[6]);

@@ -121,6 +121,7 @@ struct conn_status {
 	bool timestamps, window_scaling, sack; /* in use on this connection */
 	uint32_t cwnd_bytes, ssthresh_bytes;
 	uint32_t snd_mss, rcv_mss;
+	uint32_t path_mtu; /* octets of an IP packet: the link's, or less when the path said so */
 	uint32_t srtt_us, rttvar_us, rttmin_us; /* 0 until measured */
 	uint32_t rto_us;
 	uint32_t backoffs; /* retransmission timeouts in a row */
@@ -207,6 +208,9 @@ void conn_release(struct engine *e, conn_id id);
 /* A service that takes text as it arrives asks for it: see engine_input(). */
 int conn_set_direct(struct engine *e, conn_id id, bool on);
 int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_params *params);
+
+/* The MTU of the interface it goes by has changed; 0: unknown, nothing changes. */
+int conn_set_mtu(struct engine *e, vtime now, conn_id id, uint16_t link_mtu);
 
 /* Walks connections in slot order from *cursor (0 to start), any state but CLOSED and released. */
 bool engine_next_conn(const struct engine *e, uint32_t *cursor, conn_id *ret_id);

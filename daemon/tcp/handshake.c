@@ -80,14 +80,19 @@ void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, 
 /* MUST-16: Eff.snd.MSS = min(SendMSS + 20, MMS_S) - TCPhdrsize - IPoptionsize. DEVIATION(MUST-16): an MSS
  * below 48 is taken for 48, as deployed stacks do: no peer makes us send a header for each octet.
  */
-static uint32_t effective_mss(const struct tcb *t, const struct segment *syn)
+static uint32_t effective_mss(const struct tcb *t)
 {
 	const bool v4 = addr_is_v4(&t->flow.remote.addr);
-	const uint32_t peer = syn->options & OPT_MSS && syn->mss ? syn->mss : mss_default(v4);
-	const uint32_t link = t->link_mtu ? mss_of_link(t->link_mtu, v4) : UINT16_MAX;
-	const uint32_t mss = max_u32(min_u32(peer, link), MSS_LEAST);
+	const uint32_t path = mss_of_link((uint16_t)tcb_path_mtu(t), v4);
+	const uint32_t mss = max_u32(min_u32(t->snd.mss_peer, path), MSS_LEAST);
 
 	return t->timestamps ? mss - TIMESTAMPS_BYTES : mss;
+}
+
+void tcb_fit_mss(struct tcb *t)
+{
+	t->snd.mss = effective_mss(t);
+	t->cc.cwnd = max_u32(t->cc.cwnd, t->snd.mss);
 }
 
 void tcb_take_syn(struct engine *e, struct tcb *t, const struct segment *seg)
@@ -111,7 +116,10 @@ void tcb_take_syn(struct engine *e, struct tcb *t, const struct segment *seg)
 	else
 		t->rcv.wscale = 0;
 	tcb_set_limit(e, t);
-	t->snd.mss = effective_mss(t, seg);
+	t->snd.mss_peer = seg->options & OPT_MSS && seg->mss
+				  ? seg->mss
+				  : mss_default(addr_is_v4(&t->flow.remote.addr));
+	tcb_fit_mss(t);
 	cc_open(t); /* counts in segments, whose size is known now */
 	t->snd.wnd = seg->wnd; /* RFC 7323 2.2: in a SYN it is never scaled */
 	t->snd.wnd_max = seg->wnd;

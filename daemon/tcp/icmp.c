@@ -71,6 +71,8 @@ void engine_icmp(struct engine *e, vtime now, const struct icmp_message *m)
 		e->counters.icmp_no_connection++;
 	else if (!in_flight(t, m->seq))
 		e->counters.icmp_implausible++;
+	else if (m->error == ICMP_ERR_TOO_BIG)
+		tcb_too_big(e, t, m);
 	else
 		unreachable(e, t, m->error);
 }

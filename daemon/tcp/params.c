@@ -23,5 +23,6 @@ void tcp_params_default(struct tcp_params *ret_params)
 		.window_scaling = true,
 		.sack = true,
 		.rfc5961 = true,
+		.black_hole_detection = true,
 	};
 }

@@ -25,6 +25,7 @@ struct tcp_params {
 	bool timestamps; /* RFC 7323 3. Default on */
 	bool window_scaling; /* RFC 7323 2. Default on */
 	bool sack; /* RFC 2018 and the recovery that goes by it. Default on */
+	bool black_hole_detection; /* RFC 4821: smaller segments when large ones time out. Default on */
 	bool icmp_may_reset; /* RFC 5461 4.1: soft ICMP errors end what is not open yet. Default off: MUST-56 */
 	bool rfc5961; /* RST and SYN acceptance of RFC 5961; off = RFC 793's. Default on */
 };

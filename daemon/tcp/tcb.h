@@ -46,6 +46,7 @@ struct tcb {
 		seqno rtx; /* next to put on the wire: behind nxt while retransmitting */
 		uint32_t wnd; /* octets, scaled: REC-1 */
 		uint32_t wnd_max; /* largest the peer ever offered: SWS avoidance, RFC 5961 5.2 */
+		uint16_t mss_peer; /* as the peer announced it, or the default */
 		uint32_t mss; /* text octets of a full segment, options deducted: MUST-16 */
 		uint8_t wscale;
 		bool fin_queued; /* CLOSE was called: a FIN follows the last octet queued */
@@ -114,6 +115,7 @@ struct tcb {
 	uint64_t serial, cookie;
 	listener_id listener; /* passive */
 	uint16_t link_mtu;
+	uint16_t path_mtu; /* lower than the link's; 0: none known. Until TIMER_PATH_MTU */
 	vtime created_at, opened_at, closed_at, state_since;
 	uint64_t bytes_in, bytes_out, segments_in, segments_out;
 	uint64_t retransmitted_segments, retransmitted_bytes;
@@ -277,6 +279,8 @@ void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, 
 /* What the peer's SYN says: IRS, window, options. */
 void tcb_take_syn(struct engine *e, struct tcb *t, const struct segment *seg);
 void tcb_established(struct engine *e, struct tcb *t);
+/* snd.mss from what the peer, the link and the path take. */
+void tcb_fit_mss(struct tcb *t);
 /* After params changed, or the handshake settled the scale. */
 void tcb_set_limit(const struct engine *e, struct tcb *t);
 
@@ -327,6 +331,13 @@ void tcb_window_update(struct engine *e, struct tcb *t);
 bool tcb_has_unsent(const struct tcb *t);
 /* Reset Generation, RFC 9293 3.5.2. */
 void reply_reset(struct engine *e, const struct segment *in);
+
+/* path.c */
+uint32_t tcb_path_mtu(const struct tcb *t);
+void tcb_too_big(struct engine *e, struct tcb *t, const struct icmp_message *m);
+/* After a retransmission timeout: are the segments too large for the path? */
+void tcb_suspect_black_hole(struct engine *e, struct tcb *t);
+void tcb_path_mtu_aged(struct tcb *t);
 
 /* user_calls.c */
 void tcb_close_now(struct engine *e, struct tcb *t, enum cause cause);

@@ -142,6 +142,7 @@ static void retransmission_timeout(struct engine *e, struct tcb *t)
 		t->snd.syn_lost |= !tcb_syn_acked(t);
 		t->snd.rtx = t->snd.una;
 		back_off(t);
+		tcb_suspect_black_hole(e, t);
 	}
 	t->snd.timing = false; /* Karn */
 	tcb_rearm(e, t);
@@ -184,6 +185,8 @@ static void expire(struct engine *e, struct tcb *t)
 			timer_clear(t, TIMER_DELAYED_ACK);
 			tcb_ack_now(e, t);
 		}
+		if (due(e, t, TIMER_PATH_MTU))
+			tcb_path_mtu_aged(t);
 	}
 }
 

@@ -341,6 +341,7 @@ static void status_of_data(const struct engine *e, const struct tcb *t, struct c
 	s->ssthresh_bytes = t->cc.ssthresh;
 	s->snd_mss = t->snd.mss;
 	s->rcv_mss = t->rcv.mss;
+	s->path_mtu = tcb_path_mtu(t);
 	s->srtt_us = t->rtt.srtt_us;
 	s->rttvar_us = t->rtt.var_us;
 	s->rttmin_us = t->rtt.min_us;

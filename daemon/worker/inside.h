@@ -95,6 +95,7 @@ struct worker {
 	unsigned neigh_n;
 	uint32_t lo_ifindex;
 	uint16_t ip_id;
+	uint64_t generation; /* of view, when connections were last told their MTU */
 	bool again; /* work was left for the next wakeup */
 	bool ended; /* leave the loop */
 	vtime armed; /* when the timer will fire */

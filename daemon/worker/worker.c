@@ -127,6 +127,24 @@ static void on_link(evutil_socket_t fd, short what, void *arg)
 	worker_pump(w);
 }
 
+/* An interface's MTU may have changed under a running connection. */
+static void tell_mtus(struct worker *w)
+{
+	uint32_t cursor = 0;
+	conn_id id;
+
+	if (w->generation == netview_generation(w->view))
+		return;
+	w->generation = netview_generation(w->view);
+	while (engine_next_conn(w->engine, &cursor, &id)) {
+		const struct conn *const c = &w->conns[id.slot];
+
+		if (c->session.host && c->ifindex)
+			(void)conn_set_mtu(w->engine, w->host.now, id,
+					   netview_link_mtu(w->view, c->ifindex));
+	}
+}
+
 static void on_netview(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *const w = arg;
@@ -136,6 +154,7 @@ static void on_netview(evutil_socket_t fd, short what, void *arg)
 	if (netview_update(w->view, w->host.now.us) && w->cfg.answer_neighbours &&
 	    worker_apply_owned(w))
 		worker_fail(w, "the packet socket's filter cannot be set");
+	tell_mtus(w);
 	worker_pump(w);
 }
 

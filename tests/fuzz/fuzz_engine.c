@@ -268,6 +268,7 @@ static void change_params(struct fuzz *f, conn_id id)
 	f->params.rfc5961 = bits & 8;
 	f->params.sack = (bits & 24) != 24;
 	f->params.icmp_may_reset = bits & 4;
+	f->params.black_hole_detection = bits & 2;
 	f->params.delayed_ack_us = bits & 16 ? 1000 : 0;
 	f->params.receive_buffer_bytes = 30 + u8(&f->in) * 20;
 	f->params.send_buffer_bytes = 30 + u8(&f->in) * 20;

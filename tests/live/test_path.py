@@ -3,7 +3,7 @@
 """What the path between says and does: ICMP errors of a real kernel."""
 import time
 
-from lab import SLOW, pump, run, until, variants
+from lab import SLOW, pump, read_all, run, until, variants
 
 FAMILY = {
     4: ('10.9.0.1:81', '10.9.0.2', 'iptables', 'icmp'),
@@ -87,6 +87,71 @@ def test_errors_about_others_are_not_taken(lab):
         pass
     assert counters(d)['icmp_in'] == 0, counters(d)
     assert pump(lab.connect('10.9.0.2', 7), b'hello') == b'hello'
+
+
+def narrow(lab, mtu=1300):
+    """A third namespace, `far`, behind `client`, which forwards through a link of a smaller MTU than `far` knows of."""
+    lab.holders['far'] = lab.hold()
+    lab.sh('client', f'ip link add w0 mtu {mtu} type veth peer name w1 mtu 1500 netns {lab.holders["far"].pid}')
+    lab.sh('client', 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding')
+    for ns, dev, n in (('client', 'w0', 1), ('far', 'w1', 2)):
+        lab.sh(ns, f'ip link set lo up; ip addr add 10.9.5.{n}/24 dev {dev}; ip -6 addr add fd95::{n}/64 dev {dev} nodad; ip link set {dev} up')
+    lab.sh('far', 'ip route add default via 10.9.5.1; ip -6 route add default via fd95::1')
+    lab.sh('server', 'ip route add 10.9.5.0/24 via 10.9.0.1; ip -6 route add fd95::/64 via fd09::1')
+
+
+SERVED = '[Listener s]\nAddress={0}:80\nService=exec:/usr/bin/seq 1 200000\n[Listener c]\nAddress={0}:19\nService=chargen\n'
+NUMBERS = ''.join(f'{i}\n' for i in range(1, 200001)).encode()
+
+
+def path_mtu(d):
+    rows = d.connections('state', 'established')
+    return d.ctl('show', 'connection', rows[0]['id'])['detail']['path_mtu_bytes'] if rows else 0
+
+
+@variants(family=[4, 6], offloads=[True, False])
+def test_path_mtu_is_discovered(lab, family):
+    """RFC 1191, RFC 8201: a router on the way says what fits; everything arrives, long before a timeout of minutes."""
+    _, host, _, _ = FAMILY[family]
+    address = f'[{host}]' if family == 6 else host
+    narrow(lab)
+    d = lab.daemon(SERVED.format(address))
+    assert read_all(lab.connect(host, 80, ns='far')) == NUMBERS
+    assert counters(d)['path_mtu_lowered'] == 1, counters(d)
+    s = lab.connect(host, 19, ns='far')
+    read_all(s, 200_000)
+    assert path_mtu(d) == 1300
+    assert counters(d)['black_holes'] == 0, counters(d)
+
+
+@variants(family=[4, 6])
+def test_black_hole(lab, family):
+    """RFC 4821: nobody says what fits. Timeouts of large segments make them smaller."""
+    _, host, tool, icmp = FAMILY[family]
+    address = f'[{host}]' if family == 6 else host
+    narrow(lab)
+    kind = 'icmp --icmp-type fragmentation-needed' if family == 4 else 'icmpv6 --icmpv6-type packet-too-big'
+    lab.sh('client', f'{tool} -A OUTPUT -p {kind} -j DROP')
+    d = lab.daemon(SERVED.format(address))
+    assert read_all(lab.connect(host, 80, ns='far', timeout=30)) == NUMBERS
+    assert counters(d)['path_mtu_lowered'] == 0 and counters(d)['black_holes'] == 1, counters(d)
+
+
+def test_mtu_of_the_interface_changes(lab):
+    """A running connection cuts its segments anew, and no segment is larger than the link."""
+    d = lab.daemon(SERVED.format('10.9.0.2'))
+    s = lab.connect('10.9.0.2', 19)
+    read_all(s, 100_000)
+    assert path_mtu(d) == 1500
+    lab.sh('server', 'ip link set v1 mtu 1200')
+    until(lambda: path_mtu(d) == 1200, what='new MTU')
+    read_all(s, 8_000_000)  # more than was on its way
+    assert d.connections('state', 'established')[0]['snd_mss_bytes'] == 1200 - 52
+    lab.sh('server', 'ip link set v1 mtu 1500')
+    until(lambda: path_mtu(d) == 1500, what='old MTU')
+    read_all(s, 8_000_000)
+    assert d.connections('state', 'established')[0]['snd_mss_bytes'] == 1448
+    assert d.ctl('status')['links']['packet']['send_too_big'] == 0
 
 
 run(globals())

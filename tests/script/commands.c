@@ -47,6 +47,7 @@ static const struct field params_fields[] = {
 	FIELD(tcp_params, sack),
 	FIELD(tcp_params, rfc5961),
 	FIELD(tcp_params, icmp_may_reset),
+	FIELD(tcp_params, black_hole_detection),
 	{ NULL, 0, 0 },
 };
 
@@ -81,6 +82,7 @@ static const struct field status_fields[] = {
 	FIELD(conn_status, ssthresh_bytes),
 	FIELD(conn_status, snd_mss),
 	FIELD(conn_status, rcv_mss),
+	FIELD(conn_status, path_mtu),
 	FIELD(conn_status, srtt_us),
 	FIELD(conn_status, rttvar_us),
 	FIELD(conn_status, rttmin_us),
@@ -360,6 +362,11 @@ static void do_icmp(void)
 	if (value_of("quoted"))
 		m.quoted_bytes = (uint32_t)number(value_of("quoted"));
 	engine_icmp(w.e, w.now, &m);
+}
+
+static void do_link_mtu(void)
+{
+	result("link-mtu", conn_set_mtu(w.e, w.now, current(), (uint16_t)number(arg(1))));
 }
 
 static void do_delivered(void)
@@ -799,6 +806,7 @@ static const struct {
 	{ "engine", do_engine, true },
 	{ "family", do_family, true },
 	{ "mtu", do_mtu, true },
+	{ "link-mtu", do_link_mtu, false },
 	{ "conn", do_conn, true },
 	{ "peer_isn", do_peer_isn, true },
 	{ "from", do_from, true },

@@ -179,7 +179,7 @@ static void test_every_tcp_key(void **state)
 		"SynTimeout=2m\nRtoInitial=1500ms\nRtoMin=1ms\nRtoMax=2min\nDelayedAck=0\n"
 		"SendBuffer=64K\nReceiveBuffer=1MiB\nInitialWindow=64\nMSS=1400\nTTL=255\n"
 		"DSCP=46\nNagle=no\nTimestamps=false\nWindowScaling=0\nSack=no\nRfc5961=OFF\n"
-		"IcmpMayReset=on\n");
+		"IcmpMayReset=on\nBlackHoleDetection=no\n");
 	const struct tcp_params p = {
 		.msl_us = 90000000,
 		.syn_timeout_us = 120000000,
