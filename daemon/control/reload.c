@@ -197,7 +197,10 @@ static bool params_eq(const struct tcp_params *a, const struct tcp_params *b)
 	       a->dscp == b->dscp && a->nagle == b->nagle && a->timestamps == b->timestamps &&
 	       a->window_scaling == b->window_scaling && a->sack == b->sack &&
 	       a->rfc5961 == b->rfc5961 && a->icmp_may_reset == b->icmp_may_reset &&
-	       a->black_hole_detection == b->black_hole_detection;
+	       a->black_hole_detection == b->black_hole_detection && a->keepalive == b->keepalive &&
+	       a->keepalive_time_us == b->keepalive_time_us &&
+	       a->keepalive_interval_us == b->keepalive_interval_us &&
+	       a->keepalive_probes == b->keepalive_probes;
 }
 
 /* Same address; does anything but [Tcp] differ? */

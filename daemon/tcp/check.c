@@ -31,7 +31,7 @@ static void check_send(const struct tcb *t)
 		assert(vtime_is_set(t->timers[TIMER_RETRANSMISSION]));
 	else if (tcb_has_unsent(t))
 		assert(vtime_is_set(t->timers[TIMER_RETRANSMISSION]) || link_is_linked(&t->out));
-	if (t->rcv.ack_now || t->rcv.dup_acks || t->snd.fast || t->snd.force)
+	if (t->rcv.ack_now || t->rcv.dup_acks || t->snd.fast || t->snd.force || t->keepalive.owed)
 		assert(link_is_linked(&t->out));
 }
 

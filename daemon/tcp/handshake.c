@@ -137,6 +137,7 @@ void tcb_established(struct engine *e, struct tcb *t)
 	if (t->snd.syn_lost)
 		rtt_after_lost_syn(t);
 	t->snd.last_at = e->now;
+	tcb_keepalive_start(e, t);
 	tcb_report(e, t, REPORT_OPENED);
 	tcb_want_output(e, t);
 	if (t->passive) {

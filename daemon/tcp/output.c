@@ -282,6 +282,14 @@ static void output_ack(struct engine *e, struct tcb *t, struct segment *out)
 	acknowledged(e, t, 1);
 }
 
+/* SHLD-12: without text. One octet left of the peer's window, so that it has to answer. */
+static void output_keepalive(struct engine *e, struct tcb *t, struct segment *out)
+{
+	output_ack(e, t, out);
+	out->seq = seq_add(t->snd.una, UINT32_MAX);
+	e->counters.keepalive_probes++;
+}
+
 /* What is to be sent at `at`. */
 struct plan {
 	seqno at;
@@ -477,6 +485,11 @@ static bool output_tcb(struct engine *e, struct tcb *t, struct segment *out)
 	}
 	if (may_send_text(t) && output_text(e, t, out))
 		return true;
+	if (t->keepalive.owed) {
+		t->keepalive.owed = false;
+		output_keepalive(e, t, out);
+		return true;
+	}
 	if (!t->rcv.ack_now)
 		return false;
 	output_ack(e, t, out);

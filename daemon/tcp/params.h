@@ -15,6 +15,10 @@ struct tcp_params {
 	uint64_t rto_min_us; /* RFC 6298 2.4 says 1 s; default 200 ms as deployed (see README) */
 	uint64_t rto_max_us; /* RFC 6298 2.5. At least 60 s; default 60 s (tests may go lower) */
 	uint64_t delayed_ack_us; /* MUST-40: below 500 ms; 0 = at once. Default 40 ms */
+	uint64_t keepalive_time_us; /* MUST-28: idle before the first probe. Default 2 h */
+	uint64_t keepalive_interval_us; /* between probes that are not answered. Default 75 s */
+	uint32_t
+		keepalive_probes; /* MUST-29: how many are not answered before it ends. Default 9 */
 	uint32_t send_buffer_bytes; /* unacknowledged and unsent octets held. Default 4 MiB */
 	uint32_t receive_buffer_bytes; /* largest window offered. Default 4 MiB */
 	uint32_t initial_window; /* segments, RFC 6928. 1..64, default 10 */
@@ -25,6 +29,7 @@ struct tcp_params {
 	bool timestamps; /* RFC 7323 3. Default on */
 	bool window_scaling; /* RFC 7323 2. Default on */
 	bool sack; /* RFC 2018 and the recovery that goes by it. Default on */
+	bool keepalive; /* RFC 9293 3.8.4, MUST-25. Default off */
 	bool black_hole_detection; /* RFC 4821: smaller segments when large ones time out. Default on */
 	bool icmp_may_reset; /* RFC 5461 4.1: soft ICMP errors end what is not open yet. Default off: MUST-56 */
 	bool rfc5961; /* RST and SYN acceptance of RFC 5961; off = RFC 793's. Default on */

@@ -451,6 +451,8 @@ static void arrives(struct engine *e, struct tcb *t, struct segment *seg, uint32
 
 	if (t) {
 		t->segments_in += pieces(seg);
+		t->keepalive.heard_at = e->now;
+		t->keepalive.probes = 0;
 		if (t->state == ST_SYN_SENT)
 			arrives_syn_sent(e, t, seg, ret);
 		else

@@ -99,6 +99,12 @@ struct tcb {
 		uint8_t backoffs; /* in a row */
 	} rtt;
 
+	struct {
+		vtime heard_at; /* when the last segment of the peer's came */
+		uint32_t probes; /* sent since */
+		bool owed; /* one is to be sent */
+	} keepalive;
+
 	struct sendq sendq;
 	struct recvq recvq;
 
@@ -331,6 +337,11 @@ void tcb_window_update(struct engine *e, struct tcb *t);
 bool tcb_has_unsent(const struct tcb *t);
 /* Reset Generation, RFC 9293 3.5.2. */
 void reply_reset(struct engine *e, const struct segment *in);
+
+/* keepalive.c */
+/* At ESTABLISHED, and when its parameters change. */
+void tcb_keepalive_start(struct engine *e, struct tcb *t);
+void tcb_keepalive_timeout(struct engine *e, struct tcb *t);
 
 /* path.c */
 uint32_t tcb_path_mtu(const struct tcb *t);

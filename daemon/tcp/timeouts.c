@@ -187,6 +187,8 @@ static void expire(struct engine *e, struct tcb *t)
 		}
 		if (due(e, t, TIMER_PATH_MTU))
 			tcb_path_mtu_aged(t);
+		if (due(e, t, TIMER_KEEPALIVE)) /* may be its end: the last */
+			tcb_keepalive_timeout(e, t);
 	}
 }
 

@@ -44,6 +44,7 @@ static const char *const timer_keys[TIMER__COUNT] = {
 	[TIMER_TIME_WAIT] = "time_wait",
 	[TIMER_REORDERING] = "reordering",
 	[TIMER_LOSS_PROBE] = "loss_probe",
+	[TIMER_KEEPALIVE] = "keepalive",
 	[TIMER_PATH_MTU] = "path_mtu",
 };
 

@@ -26,6 +26,7 @@ enum timer_kind {
 	TIMER_TIME_WAIT,
 	TIMER_REORDERING, /* RFC 8985 6.2: what may only be late is lost by then */
 	TIMER_LOSS_PROBE, /* RFC 8985 7 */
+	TIMER_KEEPALIVE, /* RFC 9293 3.8.4 */
 	TIMER_PATH_MTU, /* a smaller path MTU has aged: RFC 1191 6.3 */
 	TIMER__COUNT,
 };

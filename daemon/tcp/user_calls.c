@@ -320,6 +320,7 @@ int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_pa
 	t->params = *params;
 	tcb_set_limit(e, t);
 	tcb_limit_fin_wait_2(e, t);
+	tcb_keepalive_start(e, t);
 	if (t->state != ST_SYN_SENT)
 		tcb_window_update(e, t);
 	tcb_want_output(e, t);

@@ -139,6 +139,7 @@ static int end_errno(enum end_reason reason)
 	case END_HANDSHAKE_TIMEOUT:
 	case END_USER_TIMEOUT:
 	case END_FIN_WAIT_2_TIMEOUT:
+	case END_KEEPALIVE_TIMEOUT:
 		return -ETIMEDOUT;
 	case END_UNREACHABLE:
 		return -EHOSTUNREACH;

@@ -267,6 +267,7 @@ static void change_params(struct fuzz *f, conn_id id)
 	f->params.window_scaling = bits & 4;
 	f->params.rfc5961 = bits & 8;
 	f->params.sack = (bits & 24) != 24;
+	f->params.keepalive = bits & 1;
 	f->params.icmp_may_reset = bits & 4;
 	f->params.black_hole_detection = bits & 2;
 	f->params.delayed_ack_us = bits & 16 ? 1000 : 0;
@@ -434,6 +435,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	f.params.user_timeout_us = f.params.syn_timeout_us = 1000000;
 	f.params.msl_us = 5000;
 	f.params.mss = 100;
+	f.params.keepalive_time_us = 20000;
+	f.params.keepalive_interval_us = 5000;
+	f.params.keepalive_probes = 2;
 	while (f.in.n)
 		one(&f);
 	free(mem);

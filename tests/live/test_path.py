@@ -154,4 +154,19 @@ def test_mtu_of_the_interface_changes(lab):
     assert d.ctl('status')['links']['packet']['send_too_big'] == 0
 
 
+def test_keepalive(lab):
+    """RFC 9293 3.8.4: a silent peer that lives stays; one that is gone is found out."""
+    d = lab.daemon('[Listener echo]\nAddress=10.9.0.2:7\nService=echo\n'
+                   '[Tcp]\nKeepAlive=yes\nKeepAliveTime=300ms\nKeepAliveInterval=100ms\nKeepAliveProbes=3\n')
+    s = lab.connect('10.9.0.2', 7)
+    until(lambda: counters(d)['keepalive_probes'] >= 3, what='keep-alives')
+    assert d.connections()[0]['state'] == 'established'
+    s.sendall(b'still here')
+    assert s.recv(100) == b'still here'
+    lab.sh('client', 'iptables -A INPUT -p tcp --sport 7 -j DROP')
+    row = d.closed()[0]
+    assert row['end_reason'] == 'keepalive_timeout', row
+    assert d.ctl('show', 'transitions', row['id'])['transitions'][-1]['cause'] == 'timer keepalive'
+
+
 run(globals())

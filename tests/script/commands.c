@@ -48,6 +48,10 @@ static const struct field params_fields[] = {
 	FIELD(tcp_params, rfc5961),
 	FIELD(tcp_params, icmp_may_reset),
 	FIELD(tcp_params, black_hole_detection),
+	FIELD(tcp_params, keepalive),
+	FIELD(tcp_params, keepalive_time_us),
+	FIELD(tcp_params, keepalive_interval_us),
+	FIELD(tcp_params, keepalive_probes),
 	{ NULL, 0, 0 },
 };
 

@@ -179,7 +179,8 @@ static void test_every_tcp_key(void **state)
 		"SynTimeout=2m\nRtoInitial=1500ms\nRtoMin=1ms\nRtoMax=2min\nDelayedAck=0\n"
 		"SendBuffer=64K\nReceiveBuffer=1MiB\nInitialWindow=64\nMSS=1400\nTTL=255\n"
 		"DSCP=46\nNagle=no\nTimestamps=false\nWindowScaling=0\nSack=no\nRfc5961=OFF\n"
-		"IcmpMayReset=on\nBlackHoleDetection=no\n");
+		"IcmpMayReset=on\nBlackHoleDetection=no\nKeepAlive=yes\n"
+		"KeepAliveTime=1min\nKeepAliveInterval=5s\nKeepAliveProbes=3\n");
 	const struct tcp_params p = {
 		.msl_us = 90000000,
 		.syn_timeout_us = 120000000,
@@ -193,6 +194,10 @@ static void test_every_tcp_key(void **state)
 		.ttl = 255,
 		.dscp = 46,
 		.icmp_may_reset = true,
+		.keepalive = true,
+		.keepalive_time_us = 60000000,
+		.keepalive_interval_us = 5000000,
+		.keepalive_probes = 3,
 	};
 
 	assert_same_section(SECTION_TCP, &c.tcp, &p);
