@@ -59,11 +59,22 @@ static uint8_t *chunk_bytes(const struct pool *p, uint32_t id)
 	return p->bytes + (size_t)(id - 1) * CHUNK_BYTES;
 }
 
-static uint32_t chunk_take(struct pool *p, enum chunk_use use, uint32_t key)
+/* May a queue that holds so many chunks have one more? Only asked when there is one. */
+static bool is_within_share(const struct pool *p, enum chunk_use use, uint32_t held)
+{
+	const uint32_t most = p->chunks_max - p->reserve;
+	const uint32_t taken = use == CHUNK_SEND ? p->sending : p->used - p->sending;
+
+	if (held == 0 || taken < most / 2 || p->holders < 2)
+		return true;
+	return held < ((uint64_t)most - taken + held) / p->holders;
+}
+
+static uint32_t chunk_take(struct pool *p, enum chunk_use use, uint32_t key, uint32_t held)
 {
 	uint32_t id = p->chunks_free;
 
-	if (!pool_has(p, use))
+	if (!pool_has(p, use) || !is_within_share(p, use, held))
 		return 0;
 	if (id)
 		p->chunks_free = chunk_at(p, id)->next;
@@ -123,8 +134,9 @@ uint32_t sendq_put(struct pool *p, struct sendq *q, const uint8_t *data, uint32_
 		const uint32_t n = least(len - done, CHUNK_BYTES - off);
 
 		if (off == 0) {
-			const uint32_t id = chunk_take(p, CHUNK_SEND,
-						       key_of(q->origin, sendq_end(q)));
+			const uint32_t key = key_of(q->origin, sendq_end(q));
+			const uint32_t held = q->head ? key_distance(q->origin, q->front, key) : 0;
+			const uint32_t id = chunk_take(p, CHUNK_SEND, key, held);
 
 			if (!id)
 				break;
@@ -381,7 +393,7 @@ static uint32_t chunk_for(struct pool *p, struct recvq *q, seqno s, enum chunk_u
 	}
 	if (before && chunk_at(p, before)->key == key)
 		return q->cursor = before;
-	id = chunk_take(p, use, key);
+	id = chunk_take(p, use, key, want);
 	if (!id)
 		return 0;
 	chunk_at(p, id)->next = next;

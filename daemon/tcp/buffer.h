@@ -41,6 +41,8 @@ enum chunk_use { CHUNK_SEND, CHUNK_RECEIVE, CHUNK_REASSEMBLY, CHUNK__COUNT };
 
 /* Sends and receives may each take all but a reserve: were one able to take everything, two peers that
  * both wait to send, or two services that both hold what they cannot pass on, would wait for ever.
+ * Below half of that a queue takes what it needs. Above, its share of what is left, and always one:
+ * peers that open connections and read nothing do not silence the others.
  */
 struct pool {
 	uint8_t *bytes; /* chunks_max * CHUNK_BYTES */
@@ -50,6 +52,7 @@ struct pool {
 	uint32_t chunks_free; /* head of the free list */
 	uint32_t reserve;
 	uint32_t used, peak, sending; /* chunks held; of them, by send queues */
+	uint32_t holders; /* connections, which share */
 	struct range *ranges;
 	uint32_t ranges_max, ranges_fresh, ranges_free;
 };

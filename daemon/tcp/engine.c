@@ -165,7 +165,7 @@ struct tcb *tcb_new(struct engine *e, enum tcp_state state, const struct flow *f
 	for (unsigned i = 0; i < TIMER__COUNT; i++)
 		t->timers[i] = VTIME_NEVER;
 	table_insert(e, t);
-	e->counters.conns++;
+	e->pool.holders = ++e->counters.conns;
 	e->counters.conns_by_state[state]++;
 	return t;
 }
@@ -181,7 +181,7 @@ void tcb_free(struct engine *e, struct tcb *t)
 		return;
 	list_remove(&t->out);
 	wheel_clear(&e->wheel, &t->node);
-	e->counters.conns--;
+	e->pool.holders = --e->counters.conns;
 	e->counters.conns_by_state[ST_CLOSED]--;
 	t->hash_next = e->tcbs_free;
 	e->tcbs_free = (uint32_t)(t - e->tcbs) + 1;

@@ -121,7 +121,8 @@ int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t 
 		tcb_want_output(e, t);
 	if (taken < len) {
 		t->want_writable = true;
-		if (taken < offered) /* no chunk was left */
+		/* No chunk was left. Who has text queued hears of room when that is acknowledged. */
+		if (taken < offered && t->sendq.used == 0)
 			list_append(&e->waiting, &t->waiting);
 	}
 	*ret_taken = taken;
