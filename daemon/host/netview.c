@@ -109,14 +109,14 @@ bool netview_update(struct netview *v, uint64_t now_us)
 
 bool netview_is_subnet_broadcast(const struct netview *v, const struct ipaddr *a)
 {
-	return nv_set_has(v, &v->broadcast, a);
+	return nv_set_has(&v->broadcast, a);
 }
 
 bool netview_is_local(const struct netview *v, const struct ipaddr *a)
 {
 	if (addr_is_loopback(a))
 		return v->loopback_wanted && !netview_is_subnet_broadcast(v, a);
-	return nv_set_has(v, &v->local, a);
+	return nv_set_has(&v->local, a);
 }
 
 bool netview_uses_interface(const struct netview *v, uint32_t ifindex)
@@ -227,7 +227,7 @@ static int find_path(struct netview *v, const struct ipaddr *dst, uint32_t scope
 /* The neighbour of a path by Ethernet, as it is now. */
 static void find_neighbour(struct netview *v, struct nv_path *entry, uint64_t now_us)
 {
-	struct nv_neigh *n = nv_neigh_find(v, entry->path.ifindex, &entry->next_hop);
+	struct nv_neigh *n = nv_neigh_use(v, entry->path.ifindex, &entry->next_hop);
 
 	entry->path.neigh_known = false;
 	if (!n)

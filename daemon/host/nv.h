@@ -85,8 +85,10 @@ struct netview {
 	struct nv_set local, broadcast; /* made from addrs */
 
 	struct nv_neigh *neighs; /* NV_NEIGHS, NV_WAYS to a place */
+	struct nv_neigh *neigh_last; /* likewise, of neighs */
 	bool neighs_used; /* something was put there since the last clearing */
 	struct nv_path *paths; /* NV_PATHS, likewise */
+	struct nv_path *path_last; /* the last hit; NULL: none yet */
 	unsigned turn; /* whose turn it is to be evicted */
 	struct netview_stats stats;
 	uint8_t *buffer; /* NV_BUFFER_BYTES: a datagram of the kernel */
@@ -109,8 +111,10 @@ void nv_link_delete(struct netview *v, uint32_t ifindex);
 int nv_addr_put(struct netview *v, const struct nv_addr *addr);
 void nv_addr_delete(struct netview *v, const struct nv_addr *addr);
 int nv_sets_rebuild(struct netview *v);
-bool nv_set_has(const struct netview *v, const struct nv_set *set, const struct ipaddr *a);
+bool nv_set_has(const struct nv_set *set, const struct ipaddr *a);
 struct nv_neigh *nv_neigh_find(const struct netview *v, uint32_t ifindex, const struct ipaddr *a);
+/* The same, quicker for the one that was used last. */
+struct nv_neigh *nv_neigh_use(struct netview *v, uint32_t ifindex, const struct ipaddr *a);
 void nv_neigh_put(struct netview *v, const struct nv_neigh *neigh);
 void nv_neigh_delete(struct netview *v, uint32_t ifindex, const struct ipaddr *a);
 /* A match that holds, or the slot to fill: then *ret_hit is false and its key is set. */

@@ -155,18 +155,30 @@ static bool is_free(const struct ipaddr *slot)
 	return addr_eq(slot, &addr_any);
 }
 
-static size_t set_slot(const struct netview *v, const struct nv_set *set, const struct ipaddr *a)
+/* Every packet looks here, so the hash is a cheap one. A stranger chooses what is looked up, but not
+ * what is in the set, and a search ends with the next free slot: our own addresses bound it.
+ */
+static WRAPS size_t set_hash(const struct ipaddr *a)
 {
-	size_t i = siphash(v->key, a, sizeof(*a)) & set->mask;
+	uint64_t high, low;
+
+	memcpy(&high, a->b, sizeof(high));
+	memcpy(&low, a->b + sizeof(high), sizeof(low));
+	return (size_t)(((low ^ high * 0xff51afd7ed558ccdULL) * 0x9e3779b97f4a7c15ULL) >> 32);
+}
+
+static size_t set_slot(const struct nv_set *set, const struct ipaddr *a)
+{
+	size_t i = set_hash(a) & set->mask;
 
 	while (!is_free(&set->slots[i]) && !addr_eq(&set->slots[i], a))
 		i = (i + 1) & set->mask;
 	return i;
 }
 
-bool nv_set_has(const struct netview *v, const struct nv_set *set, const struct ipaddr *a)
+bool nv_set_has(const struct nv_set *set, const struct ipaddr *a)
 {
-	return set->slots && !is_free(a) && !is_free(&set->slots[set_slot(v, set, a)]);
+	return set->slots && !is_free(a) && !is_free(&set->slots[set_slot(set, a)]);
 }
 
 /* Room for n: at most half of the slots are taken. */
@@ -181,10 +193,10 @@ static int set_init(struct nv_set *set, size_t n)
 	return set->slots ? 0 : -ENOMEM;
 }
 
-static void set_add(const struct netview *v, struct nv_set *set, const struct ipaddr *a)
+static void set_add(struct nv_set *set, const struct ipaddr *a)
 {
 	if (!is_free(a))
-		set->slots[set_slot(v, set, a)] = *a;
+		set->slots[set_slot(set, a)] = *a;
 }
 
 /* The highest address of an IPv4 network, when it has a broadcast address at all. */
@@ -218,11 +230,11 @@ int nv_sets_rebuild(struct netview *v)
 		if (!l || !l->wanted)
 			continue;
 		if (a->usable)
-			set_add(v, &local, &a->addr);
+			set_add(&local, &a->addr);
 		/* As the kernel does: the one configured, and the one that the prefix gives. */
-		set_add(v, &broadcast, &a->broadcast);
+		set_add(&broadcast, &a->broadcast);
 		if (computed_broadcast(a, &b))
-			set_add(v, &broadcast, &b);
+			set_add(&broadcast, &b);
 	}
 	v->loopback_wanted = false;
 	for (size_t i = 0; i < v->links_n; i++)
@@ -250,13 +262,24 @@ static struct nv_neigh *neigh_place(const struct netview *v, uint32_t ifindex,
 
 struct nv_neigh *nv_neigh_find(const struct netview *v, uint32_t ifindex, const struct ipaddr *a)
 {
-	struct nv_neigh *place = neigh_place(v, ifindex, a);
+	struct nv_neigh *const place = neigh_place(v, ifindex, a);
 
 	for (unsigned i = 0; i < NV_WAYS; i++) {
 		if (place[i].ifindex == ifindex && addr_eq(&place[i].addr, a))
 			return &place[i];
 	}
 	return NULL;
+}
+
+struct nv_neigh *nv_neigh_use(struct netview *v, uint32_t ifindex, const struct ipaddr *a)
+{
+	struct nv_neigh *n = v->neigh_last;
+
+	if (n && n->ifindex == ifindex && addr_eq(&n->addr, a))
+		return n;
+	n = nv_neigh_find(v, ifindex, a);
+	v->neigh_last = n;
+	return n;
 }
 
 void nv_neigh_put(struct netview *v, const struct nv_neigh *neigh)
@@ -292,10 +315,16 @@ void nv_neigh_delete(struct netview *v, uint32_t ifindex, const struct ipaddr *a
 struct nv_path *nv_path_slot(struct netview *v, const struct nv_path_key *key, uint64_t now_us,
 			     bool *ret_hit)
 {
-	struct nv_path *place = v->paths +
-				siphash(v->key, key, sizeof(*key)) % (NV_PATHS / NV_WAYS) * NV_WAYS;
-	struct nv_path *slot = NULL;
+	struct nv_path *place, *slot = v->path_last;
 
+	/* What is sent in one batch mostly goes one way. */
+	if (slot && slot->generation == v->generation && now_us < slot->until_us &&
+	    !memcmp(&slot->key, key, sizeof(*key))) {
+		*ret_hit = true;
+		return slot;
+	}
+	place = v->paths + siphash(v->key, key, sizeof(*key)) % (NV_PATHS / NV_WAYS) * NV_WAYS;
+	slot = NULL;
 	*ret_hit = false;
 	for (unsigned i = 0; i < NV_WAYS; i++) {
 		struct nv_path *p = &place[i];
@@ -303,6 +332,8 @@ struct nv_path *nv_path_slot(struct netview *v, const struct nv_path_key *key, u
 
 		if (!memcmp(&p->key, key, sizeof(*key)) && p->generation) {
 			*ret_hit = holds;
+			if (holds)
+				v->path_last = p;
 			return p;
 		}
 		if (!holds)
