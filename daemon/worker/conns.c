@@ -46,9 +46,14 @@ static void fill_row(const struct worker *w, const struct conn *c, const struct 
 			       netview_link_name(w->view, c->ifindex));
 }
 
+static bool is_recorded(const struct worker *w)
+{
+	return w->cfg.record_what != RECORD_NOTHING;
+}
+
 static void put_row(const struct worker *w, const struct record_connection *row)
 {
-	if (w->cfg.record_what != RECORD_NOTHING)
+	if (is_recorded(w))
 		record_connection_put(w->cfg.record, row);
 }
 
@@ -62,6 +67,8 @@ static void begin_conn(struct worker *w, struct conn *c, const struct conn_statu
 	session_init(&c->session, &w->host, st->id, st->serial, &st->flow, l ? l->service : NULL);
 	if (l)
 		l->live++;
+	if (!is_recorded(w))
+		return;
 	fill_row(w, c, st, &row);
 	row.end_us = 0;
 	put_row(w, &row);
@@ -236,7 +243,7 @@ static void serve_closed(struct worker *w, struct conn *c, const struct report *
 	struct record_connection row;
 	struct conn_status st;
 
-	if (!conn_status(w->engine, r->id, &st)) {
+	if (is_recorded(w) && !conn_status(w->engine, r->id, &st)) {
 		fill_row(w, c, &st, &row);
 		row.reason = r->reason;
 		row.end_us = worker_realtime_us(
