@@ -111,11 +111,19 @@ void call_unref(struct call *c)
 		call_free(c);
 }
 
+void call_give_up_stream(struct call *c)
+{
+	if (c->stream_fd >= 0)
+		(void)close(c->stream_fd);
+	c->stream_fd = -1;
+}
+
 void call_orphan(struct call *c)
 {
 	c->exchange = NULL;
 	if (c->limit)
 		(void)event_del(c->limit);
+	call_give_up_stream(c);
 	call_unref(c);
 }
 

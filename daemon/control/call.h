@@ -66,6 +66,8 @@ struct call *call_new(struct control *control, struct exchange *x, enum method m
 void call_run(struct call *c, enum method_level level);
 /* The exchange lets go: nobody wants an answer any more. */
 void call_orphan(struct call *c);
+/* Nobody will take the descriptor: the worker, which holds the other end, gives up its connection. */
+void call_give_up_stream(struct call *c);
 void call_ref(struct call *c);
 void call_unref(struct call *c);
 

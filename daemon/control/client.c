@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -426,6 +427,18 @@ static void client_pump(struct client *c)
 	set_interest(c);
 }
 
+/* A client that has closed, rather than shut down its sending, takes no descriptor any more. */
+static void give_up_streams(struct client *c)
+{
+	struct pollfd p = { .fd = c->fd };
+
+	if (poll(&p, 1, 0) != 1 || !(p.revents & (POLLHUP | POLLERR)))
+		return;
+	for (struct exchange *x = c->first; x; x = x->next)
+		for (size_t i = 0; i < x->calls_n; i++)
+			call_give_up_stream(x->calls[i]);
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct client *c = arg;
@@ -443,6 +456,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	if (n == 0) {
 		c->eof = true;
 		proto_lines_end(&c->lines);
+		give_up_streams(c);
 	}
 	c->more = true;
 	client_pump(c);

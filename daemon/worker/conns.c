@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Connections: from the engine's traces and reports to sessions and the record. */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,11 +184,42 @@ static void answer_connect(struct worker *w, struct conn *c, int rc, enum end_re
 	worker_answer(w, req, rc);
 }
 
+/* Closed, rather than shut down one way: that is for its connection to pass on. */
+static void on_holder(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *const s = arg;
+	struct service_host *const h = s->host;
+	struct pollfd p = { .fd = (int)fd };
+
+	if (poll(&p, 1, 0) != 1 || !(p.revents & (POLLHUP | POLLERR)))
+		return;
+	h->begin(h);
+	(void)conn_abort(h->engine, h->now, s->id, CAUSE_USER, END_CANCELLED);
+	h->end(h);
+}
+
+void worker_forget_holder(struct conn *c)
+{
+	if (c->ev_holder)
+		event_free(c->ev_holder);
+	c->ev_holder = NULL;
+}
+
+int worker_watch_holder(struct worker *w, struct conn *c, int fd)
+{
+	c->ev_holder = event_new(w->base, fd, EV_READ | EV_ET | EV_PERSIST, on_holder, &c->session);
+	if (c->ev_holder && !event_add(c->ev_holder, NULL))
+		return 0;
+	worker_forget_holder(c);
+	return -ENOMEM;
+}
+
 static void serve_opened(struct worker *w, struct conn *c)
 {
 	struct session *const s = &c->session;
 
 	answer_connect(w, c, 0, END_NONE);
+	worker_forget_holder(c);
 	if (!session_open(s))
 		return;
 	w->services_refused++;
@@ -252,6 +284,7 @@ static void serve_closed(struct worker *w, struct conn *c, const struct report *
 		if (has_process)
 			keep_epitaph(w, &row);
 	}
+	worker_forget_holder(c);
 	answer_connect(w, c, r->opened_before ? 0 : end_errno(r->reason), r->reason);
 	if (c->session.fd >= 0)
 		(void)close(c->session.fd);

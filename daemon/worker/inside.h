@@ -46,6 +46,8 @@ struct conn {
 	struct session session; /* session.host == NULL: there is none in this slot */
 	struct listener *listener; /* NULL: active */
 	struct worker_request *connect; /* not answered yet; NULL: none */
+	struct event
+		*ev_holder; /* does the holder of session.fd go before it is open? NULL: no fd */
 	struct endpoint owned; /* active, outside the local ports: an owner entry; port 0: none */
 	uint32_t ifindex; /* by which the first segment came or went */
 	enum tcp_state last_state; /* before CLOSED */
@@ -125,6 +127,9 @@ void worker_process_ended(struct service_host *h, uint64_t serial, uint32_t pid,
 /* The daemon ends this connection: FIN, and its service is gone. */
 void worker_close_conn(struct worker *w, conn_id id);
 void worker_free_epitaphs(struct worker *w);
+/* A connection being opened, with session.fd: cancelled when the other end is closed. -ENOMEM. */
+int worker_watch_holder(struct worker *w, struct conn *c, int fd);
+void worker_forget_holder(struct conn *c);
 static inline uint64_t worker_realtime_us(const struct worker *w, vtime t)
 {
 	return t.us == VTIME_NEVER.us ? 0 : t.us + w->realtime_offset_us;

@@ -165,7 +165,8 @@ static int serve_connect(struct worker *w, struct worker_request *req)
 	worker_drain_traces(w, path.ifindex);
 	c = worker_conn(w, id, path.ifindex);
 	if (!c || own_source(w, c) ||
-	    (req->connect.fd >= 0 && service_new_stream(&c->session.service))) {
+	    (req->connect.fd >= 0 && (service_new_stream(&c->session.service) ||
+				      worker_watch_holder(w, c, req->connect.fd)))) {
 		(void)conn_abort(w->engine, w->host.now, id, CAUSE_OPERATOR, END_OUT_OF_MEMORY);
 		return errmsg(&req->err, -ENOMEM, "out of memory");
 	}

@@ -424,6 +424,7 @@ static void free_sessions(struct worker *w)
 	while (w->engine && engine_next_conn(w->engine, &cursor, &id)) {
 		struct session *const s = &w->conns[id.slot].session;
 
+		worker_forget_holder(&w->conns[id.slot]);
 		if (s->host && s->fd >= 0)
 			(void)close(s->fd);
 		session_fini(s, true);
