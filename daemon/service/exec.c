@@ -435,19 +435,6 @@ static void exec_writable(struct session *s)
 	plumb_pull(&s->exec->plumb);
 }
 
-const struct service_ops service_exec = {
-	.name = "exec",
-	.argument = "PROGRAM ARGS",
-	.help = "runs a program for each connection: its input and output are the connection",
-	.direct = true,
-	.open = exec_open,
-	.text = exec_text,
-	.readable = exec_readable,
-	.writable = exec_writable,
-	.peer_closed = exec_readable,
-	.closed = exec_closed,
-};
-
 /* Copies one word, quotes removed, to *out, and moves both on. False: a quote is open at the end. */
 static bool take_word(const char **in, char **out)
 {
@@ -481,7 +468,8 @@ static int check_program(const char *path, struct errmsg *ret_err)
 	return 0;
 }
 
-int exec_parse(const char *text, char ***ret_argv, struct errmsg *ret_err)
+/* Splits "PATH ARG 'QUOTED ARG'" into argv, one allocation. */
+static int exec_parse(struct service *v, const char *text, struct errmsg *ret_err)
 {
 	const size_t words_max = strlen(text) / 2 + 2; /* a word and its space each, and the NULL */
 	char **const argv = calloc(1, words_max * sizeof(*argv) + strlen(text) + 1);
@@ -504,6 +492,26 @@ int exec_parse(const char *text, char ***ret_argv, struct errmsg *ret_err)
 		free(argv);
 		return rc;
 	}
-	*ret_argv = argv;
+	v->argv = argv;
 	return 0;
 }
+
+static void exec_destroy(struct service *v)
+{
+	free(v->argv);
+}
+
+const struct service_ops service_exec = {
+	.name = "exec",
+	.argument = "PROGRAM ARGS",
+	.help = "runs a program for each connection: its input and output are the connection",
+	.direct = true,
+	.parse = exec_parse,
+	.destroy = exec_destroy,
+	.open = exec_open,
+	.text = exec_text,
+	.readable = exec_readable,
+	.writable = exec_writable,
+	.peer_closed = exec_readable,
+	.closed = exec_closed,
+};

@@ -78,6 +78,20 @@ static void close_from(struct plumb *p)
 	p->from = -1;
 }
 
+void plumb_reset(struct plumb *p)
+{
+	const struct linger at_once = { .l_onoff = 1 };
+	const int fd = p->to >= 0 ? p->to : p->from;
+
+	if (fd < 0)
+		return;
+	free_event(&p->ev_to);
+	free_event(&p->ev_from);
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	(void)close(fd); /* without shutdown(), which would send a FIN first */
+	p->to = p->from = -1;
+}
+
 void plumb_fini(struct plumb *p)
 {
 	close_from(p);
@@ -139,6 +153,10 @@ void plumb_push(struct plumb *p)
 
 		if (taken == -EAGAIN) {
 			(void)event_add(p->ev_to, NULL);
+			return;
+		}
+		if (taken < 0 && taken != -EPIPE && p->failed) {
+			p->failed(p, (int)-taken);
 			return;
 		}
 		if (taken < 0) {
@@ -207,6 +225,10 @@ static bool pull_once(struct plumb *p)
 		return true;
 	if (n < 0 && errno == EAGAIN && !p->draining) {
 		(void)event_add(p->ev_from, NULL);
+		return false;
+	}
+	if (n < 0 && errno != EAGAIN && p->failed) {
+		p->failed(p, errno);
 		return false;
 	}
 	if (n <= 0) {

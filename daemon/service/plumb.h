@@ -25,11 +25,16 @@ struct plumb {
 	void (*from_ended)(struct plumb *p);
 	/* `to` refuses: nobody reads there. Not from within plumb_text(). May be NULL. */
 	void (*to_ended)(struct plumb *p);
+	/* It broke, other than by an end: ECONNRESET, ETIMEDOUT ... Last thing of a call, not from
+	 * within plumb_text(). NULL: that is an end like another. */
+	void (*failed)(struct plumb *p, int error);
 };
 
 /* Descriptors must not block; they are given away when it succeeds. p is zeroed but for callbacks. */
 int plumb_init(struct plumb *p, struct session *s, int to, int from);
 void plumb_fini(struct plumb *p);
+/* A socket: its other end gets a RST instead of a FIN. Then plumb_fini(). */
+void plumb_reset(struct plumb *p);
 /* Towards `to`: what waits in the receive queue, then the end. */
 void plumb_push(struct plumb *p);
 /* Towards the peer: what `from` has. */

@@ -9,7 +9,8 @@
 #include "base/macros.h"
 
 static const struct service_ops *const table[] = {
-	&service_echo, &service_discard, &service_chargen, &service_daytime, &service_exec,
+	&service_echo,    &service_discard, &service_chargen,
+	&service_daytime, &service_exec,    &service_relay,
 };
 
 /* Reads and throws away. A connection whose service ended or was taken is served this: a RST for
@@ -96,30 +97,30 @@ int service_new(const char *text, uint32_t max_processes, struct service **ret_s
 {
 	const char *argument = NULL;
 	const struct service_ops *const ops = find(text, &argument);
-	char **argv = NULL;
+	struct service *v;
 	int rc;
 
 	if (!ops)
-		return errmsg(
-			ret_err, -EINVAL,
-			"service \"%s\": not one of echo, discard, chargen, daytime, exec:PROGRAM",
-			text);
+		return errmsg(ret_err, -EINVAL,
+			      "service \"%s\": not one of echo, discard, chargen, daytime, "
+			      "exec:PROGRAM, relay:BACKEND",
+			      text);
 	if (argument && !ops->argument)
 		return errmsg(ret_err, -EINVAL, "service \"%s\": %s takes no argument", text,
 			      ops->name);
 	if (!argument && ops->argument)
 		return errmsg(ret_err, -EINVAL, "service \"%s\": write %s:%s", text, ops->name,
 			      ops->argument);
-	rc = ops->argument ? exec_parse(argument, &argv, ret_err) : 0;
+	rc = new_service(ops, &v);
 	if (rc)
-		return rc;
-	rc = new_service(ops, ret_service);
-	if (rc) {
-		free(argv);
 		return errmsg(ret_err, rc, "service \"%s\": out of memory", text);
+	v->max_processes = max_processes;
+	rc = ops->parse ? ops->parse(v, argument, ret_err) : 0;
+	if (rc) {
+		free(v);
+		return rc;
 	}
-	(*ret_service)->argv = argv;
-	(*ret_service)->max_processes = max_processes;
+	*ret_service = v;
 	return 0;
 }
 
@@ -138,7 +139,8 @@ void service_unref(struct service *v)
 {
 	if (!v || --v->refs)
 		return;
-	free(v->argv);
+	if (v->ops->destroy)
+		v->ops->destroy(v);
 	free(v);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a connection is served: echo, discard, chargen, daytime, exec, stream.
+/* What a connection is served: echo, discard, chargen, daytime, exec, relay,
+ * stream.
  *
  * A service sees one connection at a time, through a struct session that the worker owns, and speaks
  * to the engine by its user calls. It is a table of functions; the worker calls them between two
@@ -17,6 +18,9 @@
 struct event_base;
 struct exec;
 struct exec_host;
+struct relay;
+struct relay_config;
+struct service;
 struct session;
 struct spawner_channel;
 struct stream;
@@ -39,6 +43,7 @@ struct service_host {
 
 	uint64_t refused; /* connections reset because their service could not start */
 	uint32_t processes; /* exec: running now */
+	uint64_t relay_connected, relay_failed; /* relay: attempts to connect to a backend */
 	struct exec_host *exec; /* owned by exec.c */
 	uint8_t *scratch; /* SERVICE_SCRATCH_BYTES, for the length of a call */
 	uint8_t *chargen; /* the pattern */
@@ -58,6 +63,9 @@ struct service_ops {
 	const char *help;
 	bool direct; /* text() is wanted: see engine_input() */
 	bool hidden; /* not for listeners */
+	/* Takes what stands behind the ':' into v; with `argument` only. destroy() undoes it. */
+	int (*parse)(struct service *v, const char *argument, struct errmsg *ret_err);
+	void (*destroy)(struct service *v);
 	/* The connection is ESTABLISHED. -Exxx: it cannot be served and will be reset. */
 	int (*open)(struct session *s);
 	/* Text that arrived, not copied yet: how much was used. Must not call the engine. */
@@ -77,6 +85,7 @@ struct service {
 	const struct service_ops *ops;
 	unsigned refs;
 	char **argv; /* exec; NULL-terminated */
+	struct relay_config *relay;
 	uint32_t max_processes; /* exec; 0: no limit */
 	uint32_t processes; /* exec: running now */
 };
@@ -101,6 +110,7 @@ struct session {
 		uint32_t chargen_at; /* chargen: offset in its pattern */
 		struct exec *exec;
 		struct stream *stream;
+		struct relay *relay;
 	};
 };
 
@@ -134,12 +144,10 @@ void session_fini(struct session *s, bool hangup);
 void session_abort(struct session *s);
 
 extern const struct service_ops service_echo, service_discard, service_chargen, service_daytime,
-	service_exec, service_stream, service_sink;
+	service_exec, service_relay, service_stream, service_sink;
 
 /* For service.c. inetd.c: the pattern of chargen, malloc'ed. */
 uint8_t *chargen_new(void);
-/* exec.c: splits "PATH ARG 'QUOTED ARG'" into *ret_argv, one allocation. */
-int exec_parse(const char *text, char ***ret_argv, struct errmsg *ret_err);
 int exec_host_init(struct service_host *h);
 void exec_host_fini(struct service_host *h);
 void exec_host_kill(struct service_host *h);

@@ -205,7 +205,9 @@ static int serve_status(struct worker *w, struct worker_request *req)
 				      .no_path = w->no_path,
 				      .wakeups = w->wakeups,
 				      .services_refused = w->services_refused + w->host.refused,
-				      .processes = w->host.processes };
+				      .processes = w->host.processes,
+				      .relay_connected = w->host.relay_connected,
+				      .relay_failed = w->host.relay_failed };
 	engine_counters(w->engine, &st->engine);
 	w->packet->ops->counters(w->packet, &st->packet);
 	w->rawip->ops->counters(w->rawip, &st->rawip);

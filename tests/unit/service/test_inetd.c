@@ -234,6 +234,25 @@ static void texts_that_are_no_service_are_refused(void **state)
 		{ "exec:/bin", -EACCES, "not an executable" },
 		{ "exec:/bin/cat 'a", -EINVAL, "quote" },
 		{ "exec:/bin/cat \"a", -EINVAL, "quote" },
+		{ "relay", -EINVAL, "relay:BACKEND" },
+		{ "relay:", -EINVAL, "not a backend" },
+		{ "relay:proxy=v1", -EINVAL, "a backend is needed" },
+		{ "relay:proxy=v3,10.0.0.1:80", -EINVAL, "proxy=v2" },
+		{ "relay:proxy=v12,10.0.0.1:80", -EINVAL, "proxy=v2" },
+		{ "relay:timeout=0,10.0.0.1:80", -EINVAL, "a time" },
+		{ "relay:timeout=-1,10.0.0.1:80", -EINVAL, "a time" },
+		{ "relay:timeout=5m,10.0.0.1:80", -EINVAL, "a time" },
+		{ "relay:timeout=601,10.0.0.1:80", -EINVAL, "a time" },
+		{ "relay:10.0.0.1", -EINVAL, "not a backend" },
+		{ "relay:10.0.0.1:80,", -EINVAL, "not a backend" },
+		{ "relay:*:80", -EINVAL, "not a backend" },
+		{ "relay:224.0.0.1:80", -EINVAL, "not a backend" },
+		{ "relay:web.example:80", -EINVAL, "not a backend" },
+		{ "relay:unix:run/x", -EINVAL, "not a backend" },
+		{ "relay:10.0.0.1:1,10.0.0.1:2,10.0.0.1:3,10.0.0.1:4,10.0.0.1:5,10.0.0.1:6,"
+		  "10.0.0.1:7,10.0.0.1:8,10.0.0.1:9,10.0.0.1:10,10.0.0.1:11,10.0.0.1:12,"
+		  "10.0.0.1:13,10.0.0.1:14,10.0.0.1:15,10.0.0.1:16,10.0.0.1:17",
+		  -EINVAL, "more than 16" },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -245,6 +264,10 @@ static void texts_that_are_no_service_are_refused(void **state)
 	}
 	assert_int_equal(service_check("echo", NULL), 0);
 	assert_int_equal(service_check("exec:/bin/cat", NULL), 0);
+	assert_int_equal(service_check("relay:proxy=v2,timeout=500ms,10.0.0.1:80,[::1]:80,"
+				       "unix:/run/x",
+				       NULL),
+			 0);
 }
 
 static void exec_arguments_are_split_as_a_shell_would(void **state)
@@ -276,7 +299,7 @@ static void every_service_has_help_and_is_found(void **state)
 		assert_false(ops->hidden);
 		assert_int_equal(service_check(ops->name, NULL), ops->argument ? -EINVAL : 0);
 	}
-	assert_int_equal(n, 5);
+	assert_int_equal(n, 6);
 }
 
 int main(void)

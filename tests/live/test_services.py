@@ -1,0 +1,305 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""relay: ordinary servers behind our TCP."""
+import hashlib
+import os
+import shutil
+import socket
+import struct
+import threading
+
+from lab import SLOW, Skip, pump, read_all, run, until, variants
+
+
+def relay(lab, backend, extra=''):
+    return lab.daemon(f'[Listener x]\nAddress=*:80\nService=relay:{backend}\n{extra}\n[Tcp]\nMSL=100ms\n')
+
+
+def pair(lab, extra='', options=''):
+    """A client's socket, the backend's socket behind the relay, the daemon."""
+    backend = lab.listen('127.0.0.1', 8080, ns='server')
+    d = relay(lab, f'{options}127.0.0.1:8080', extra)
+    c = lab.connect('10.9.0.2', 80)
+    b = backend.accept()[0]
+    b.settimeout(10 * SLOW)
+    lab.sockets.append(b)
+    return c, b, d
+
+
+def abort(s):
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+    os.close(s.detach())
+
+
+def assert_reset(s):
+    try:
+        got = s.recv(1)
+        raise AssertionError(f'no reset but {got}')
+    except ConnectionResetError:
+        pass
+
+
+def test_octets_and_half_close_from_the_client(lab):
+    c, b, d = pair(lab)
+    c.sendall(b'question')
+    c.shutdown(socket.SHUT_WR)
+    assert read_all(b) == b'question'
+    assert d.connections()[0]['state'].lower().replace('-', '_') == 'close_wait', d.connections()
+    b.sendall(b'a long answer' * 1000)
+    b.close()
+    assert read_all(c) == b'a long answer' * 1000
+    c.close()
+    row = d.closed(1)[0]
+    assert row['end_reason'] == 'normal' and row['service'] == 'relay', row
+
+
+def test_half_close_from_the_backend(lab):
+    c, b, d = pair(lab)
+    b.sendall(b'hello')
+    b.shutdown(socket.SHUT_WR)
+    assert read_all(c) == b'hello'
+    c.sendall(b'still here')
+    assert b.recv(100) == b'still here'
+    c.close()
+    assert read_all(b) == b''
+    assert d.closed(1)[0]['end_reason'] == 'normal'
+
+
+def test_reset_by_the_client_reaches_the_backend(lab):
+    c, b, d = pair(lab)
+    c.sendall(b'x')
+    assert b.recv(1) == b'x'
+    abort(c)
+    assert_reset(b)
+    assert d.closed(1)[0]['end_reason'] == 'reset_by_peer'
+
+
+def test_reset_by_the_backend_reaches_the_client(lab):
+    c, b, d = pair(lab)
+    b.sendall(b'x')
+    assert c.recv(1) == b'x'
+    abort(b)
+    assert_reset(c)
+    assert d.closed(1)[0]['end_reason'] == 'reset_by_service'
+
+
+def test_answer_before_a_refused_upload_arrives(lab):
+    """A server answers 413, ends its direction and closes with text unread: the kernel sends FIN, then RST."""
+    c, b, d = pair(lab)
+    c.sendall(bytes(100_000))
+    b.recv(1)
+    b.sendall(b'413' * 100_000)
+    b.shutdown(socket.SHUT_WR)
+    b.close()
+    assert read_all(c, 300_000) == b'413' * 100_000
+    c.sendall(b'more')
+    until(lambda: not d.connections('state', 'established') and not d.connections('state', 'close-wait'), what='the end')
+
+
+def test_operator_reset_reaches_both(lab):
+    c, b, d = pair(lab)
+    conn = until(lambda: d.connections())[0]['id']
+    assert d.ctl_run('reset', 'connection', conn).returncode == 0
+    assert_reset(c)
+    assert_reset(b)
+
+
+def test_back_pressure_towards_the_backend(lab):
+    c, b, d = pair(lab, 'ReceiveBuffer=64K\n')
+    c.settimeout(1)
+    sent = 0
+    try:
+        while sent < 200_000_000:
+            sent += c.send(bytes(1 << 16))
+    except TimeoutError:
+        pass
+    assert sent < 100_000_000, 'the backend does not read, yet the client goes on'
+    assert 0 < d.connections()[0]['recv_queue_bytes'] <= 64 * 1024
+    c.shutdown(socket.SHUT_WR)
+    got = read_all(b)
+    assert len(got) == sent, (len(got), sent)
+
+
+def test_back_pressure_towards_the_client(lab):
+    c, b, d = pair(lab, 'SendBuffer=64K\n')
+    b.settimeout(1)
+    sent = 0
+    try:
+        while sent < 200_000_000:
+            sent += b.send(bytes(1 << 16))
+    except TimeoutError:
+        pass
+    assert sent < 100_000_000, 'the client does not read, yet the backend goes on'
+    assert d.connections()[0]['send_queue_bytes'] <= 64 * 1024
+    b.close()
+    assert len(read_all(c)) == sent
+
+
+@variants(offloads=[True, False])
+def test_bulk_both_ways_by_hash(lab):
+    backend = lab.listen('127.0.0.1', 8080, ns='server')
+
+    def echo():
+        b = backend.accept()[0]
+        while (got := b.recv(1 << 18)):
+            b.sendall(got)
+        b.close()
+    t = threading.Thread(target=echo, daemon=True)
+    t.start()
+    relay(lab, '127.0.0.1:8080')
+    data = os.urandom(20_000_000)
+    got = pump(lab.connect('10.9.0.2', 80, timeout=60), data)
+    assert hashlib.sha256(got).digest() == hashlib.sha256(data).digest()
+
+
+@variants(backend=['127.0.0.1:8080', '[::1]:8080'])
+def test_next_backend_and_none(lab, backend):
+    d = relay(lab, f'127.0.0.1:8079,{backend},127.0.0.1:8081')
+    try:
+        assert_reset(lab.connect('10.9.0.2', 80))
+    except ConnectionResetError:
+        pass  # before connect() had returned
+    row = d.closed(1)[0]
+    assert row['end_reason'] == 'reset_by_service', row
+    counters = d.ctl('status')['counters']
+    assert counters['relay_failed'] == 3 and counters['services_refused'] == 1, counters
+    host, port = backend.rsplit(':', 1)
+    b = lab.listen(host.strip('[]'), int(port), ns='server')
+    c = lab.connect('10.9.0.2', 80)
+    c.sendall(b'x')
+    assert b.accept()[0].recv(1) == b'x'
+    assert d.ctl('status')['counters']['relay_connected'] == 1
+
+
+def test_connect_timeout_then_the_next(lab):
+    lab.sh('server', 'ip neigh add 10.9.0.77 lladdr 02:00:00:00:00:77 dev v1')  # nobody is there
+    b = lab.listen('127.0.0.1', 8080, ns='server')
+    d = relay(lab, 'timeout=300ms,10.9.0.77:80,127.0.0.1:8080')
+    c = lab.connect('10.9.0.2', 80)
+    c.sendall(b'early')
+    assert b.accept()[0].recv(5) == b'early'
+    assert d.ctl('status')['counters']['relay_failed'] == 1
+
+
+def proxy_v1(line):
+    word, family, source, destination, sport, dport = line.decode().rstrip('\r\n').split(' ')
+    assert word == 'PROXY'
+    return {'TCP4': 4, 'TCP6': 6}[family], source, int(sport), destination, int(dport)
+
+
+def proxy_v2(b):
+    head = b.recv(16, socket.MSG_WAITALL)
+    assert head[:12] == b'\r\n\r\n\0\r\nQUIT\n' and head[12] == 0x21, head
+    family = {0x11: socket.AF_INET, 0x21: socket.AF_INET6}[head[13]]
+    size = 4 if family == socket.AF_INET else 16
+    rest = b.recv(struct.unpack('!H', head[14:])[0], socket.MSG_WAITALL)
+    assert len(rest) == 2 * size + 4
+    source, destination = (socket.inet_ntop(family, rest[i:i + size]) for i in (0, size))
+    sport, dport = struct.unpack('!HH', rest[2 * size:])
+    return 4 if size == 4 else 6, source, sport, destination, dport
+
+
+@variants(version=['v1', 'v2'], host=['10.9.0.2', 'fd09::2'])
+def test_proxy_protocol(lab, version, host):
+    backend = lab.listen('127.0.0.1', 8080, ns='server')
+    relay(lab, f'proxy={version},127.0.0.1:8080')
+    c = lab.connect(host, 80)
+    c.sendall(b'payload')
+    b = backend.accept()[0]
+    if version == 'v1':
+        line = b''
+        while not line.endswith(b'\r\n'):
+            line += b.recv(1)
+        got = proxy_v1(line)
+    else:
+        got = proxy_v2(b)
+    family, client = (6, 'fd09::1') if ':' in host else (4, '10.9.0.1')
+    assert got == (family, client, c.getsockname()[1], host, 80), got
+    assert b.recv(7, socket.MSG_WAITALL) == b'payload'
+
+
+def test_unix_backend(lab):
+    path = f'{lab.dir}/backend.sock'
+    backend = socket.socket(socket.AF_UNIX)
+    lab.sockets.append(backend)
+    backend.bind(path)
+    backend.listen(8)
+    d = relay(lab, f'unix:{path}')
+    c = lab.connect('10.9.0.2', 80)
+    b = backend.accept()[0]
+    c.sendall(b'ping')
+    assert b.recv(4) == b'ping'
+    b.sendall(b'pong')
+    b.close()
+    assert read_all(c) == b'pong'
+    c.close()
+    assert d.closed(1)[0]['end_reason'] == 'normal'
+
+
+def test_a_listener_of_ours_as_backend(lab):
+    """The kernel connects to it over lo."""
+    lab.daemon('[Listener echo]\nAddress=127.0.0.1:7\nService=echo\n'
+               '[Listener x]\nAddress=10.9.0.2:80\nService=relay:127.0.0.1:7\n[Tcp]\nMSL=100ms\n')
+    data = os.urandom(2_000_000)
+    assert pump(lab.connect('10.9.0.2', 80, timeout=60), data) == data
+
+
+def nginx(lab):
+    if not shutil.which('nginx'):
+        raise Skip('needs nginx')
+    os.mkdir(f'{lab.dir}/www')
+    os.chmod(lab.dir, 0o755)
+    with open(f'{lab.dir}/www/big', 'wb') as f:
+        f.write(os.urandom(5_000_000))
+    with open(f'{lab.dir}/nginx.conf', 'w') as f:
+        f.write(f'daemon off; master_process off; pid {lab.dir}/nginx.pid; error_log {lab.dir}/nginx.log;\n'
+                f'events {{}}\nhttp {{ access_log off; client_body_temp_path {lab.dir}/b; proxy_temp_path {lab.dir}/p;\n'
+                f'fastcgi_temp_path {lab.dir}/f; uwsgi_temp_path {lab.dir}/u; scgi_temp_path {lab.dir}/s;\n'
+                f'server {{ listen 127.0.0.1:8080 proxy_protocol; root {lab.dir}/www;\n'
+                f'add_header X-Client "$proxy_protocol_addr:$proxy_protocol_port"; }} }}\n')
+    p = lab.popen('server', ['nginx', '-e', f'{lab.dir}/nginx.log', '-c', f'{lab.dir}/nginx.conf'])
+
+    def up():
+        assert p.poll() is None, open(f'{lab.dir}/nginx.log').read()
+        return lab.sh('server', 'ss -Hltn sport = 8080')
+    until(up, 10, 'nginx listens')
+    return f'{lab.dir}/www/big'
+
+
+@variants(version=['v1', 'v2'])
+def test_nginx_behind_it_knows_the_client(lab, version):
+    big = nginx(lab)
+    relay(lab, f'proxy={version},127.0.0.1:8080')
+    r = lab.run('client', ['curl', '-sS', '--max-time', '30', '-D', f'{lab.dir}/head', '-o', f'{lab.dir}/got', '--local-port', '40123',
+                           'http://10.9.0.2/big'])
+    assert r.returncode == 0
+    assert open(f'{lab.dir}/got', 'rb').read() == open(big, 'rb').read()
+    assert 'X-Client: 10.9.0.1:40123' in open(f'{lab.dir}/head').read()
+
+
+def test_a_thousand_connections_leave_nothing(lab):
+    backend = lab.listen('127.0.0.1', 8080, ns='server', backlog=512)
+
+    def serve():
+        try:
+            while True:
+                b = backend.accept()[0]
+                b.sendall(b.recv(100))
+                b.close()
+        except OSError:
+            pass
+    threading.Thread(target=serve, daemon=True).start()
+    d = relay(lab, '127.0.0.1:8080')
+    before = len(os.listdir(f'/proc/{d.proc.pid}/fd'))
+    for i in range(1000):
+        c = lab.connect('10.9.0.2', 80)
+        c.sendall(b'%d' % i)
+        assert read_all(c) == b'%d' % i
+        c.close()
+    until(lambda: not d.connections(), 20, 'all connections end')
+    assert len(os.listdir(f'/proc/{d.proc.pid}/fd')) <= before + 1
+    assert d.ctl('status')['counters']['relay_connected'] == 1000
+
+
+if __name__ == '__main__':
+    run(globals())
