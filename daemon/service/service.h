@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a connection is served: echo, discard, chargen, daytime, exec, relay,
- * stream.
+/* What a connection is served: echo, discard, chargen, daytime, exec, file,
+ * relay, stream.
  *
  * A service sees one connection at a time, through a struct session that the worker owns, and speaks
  * to the engine by its user calls. It is a table of functions; the worker calls them between two
@@ -11,11 +11,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/errmsg.h"
 #include "tcp/engine.h"
 
 struct event_base;
+struct event;
 struct exec;
 struct exec_host;
 struct relay;
@@ -86,6 +88,7 @@ struct service {
 	unsigned refs;
 	char **argv; /* exec; NULL-terminated */
 	struct relay_config *relay;
+	char *path; /* file; owned */
 	uint32_t max_processes; /* exec; 0: no limit */
 	uint32_t processes; /* exec: running now */
 };
@@ -111,6 +114,11 @@ struct session {
 		struct exec *exec;
 		struct stream *stream;
 		struct relay *relay;
+		struct {
+			int fd; /* owned */
+			off_t at; /* octets already in the send buffer */
+			struct event *ev_more; /* owned; to go on in another wakeup */
+		} file;
 	};
 };
 
@@ -144,7 +152,7 @@ void session_fini(struct session *s, bool hangup);
 void session_abort(struct session *s);
 
 extern const struct service_ops service_echo, service_discard, service_chargen, service_daytime,
-	service_exec, service_relay, service_stream, service_sink;
+	service_exec, service_file, service_relay, service_stream, service_sink;
 
 /* For service.c. inetd.c: the pattern of chargen, malloc'ed. */
 uint8_t *chargen_new(void);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""relay: ordinary servers behind our TCP."""
+"""relay: ordinary servers behind our TCP. file: a file to everybody."""
 import hashlib
 import os
 import shutil
@@ -299,6 +299,27 @@ def test_a_thousand_connections_leave_nothing(lab):
     until(lambda: not d.connections(), 20, 'all connections end')
     assert len(os.listdir(f'/proc/{d.proc.pid}/fd')) <= before + 1
     assert d.ctl('status')['counters']['relay_connected'] == 1000
+
+
+@variants(offloads=[True, False])
+def test_a_file_goes_to_everybody(lab):
+    data = os.urandom(8_000_000)
+    path = f'{lab.dir}/file'
+    with open(path, 'wb') as f:
+        f.write(data)
+    d = lab.daemon(f'[Listener f]\nAddress=*:80\nService=file:{path}\n[Tcp]\nMSL=100ms\nSendBuffer=128K\n')
+    slow = lab.connect('10.9.0.2', 80)
+    slow.sendall(b'GET / HTTP/1.0\r\n\r\n')
+    for _ in range(3):
+        assert read_all(lab.connect('10.9.0.2', 80)) == data
+    assert d.connections('state', 'established')[0]['send_queue_bytes'] <= 128 * 1024
+    assert read_all(slow) == data
+    slow.close()
+    os.unlink(path)
+    try:
+        assert_reset(lab.connect('10.9.0.2', 80))
+    except ConnectionResetError:
+        pass  # before connect() had returned
 
 
 if __name__ == '__main__':

@@ -234,6 +234,11 @@ static void texts_that_are_no_service_are_refused(void **state)
 		{ "exec:/bin", -EACCES, "not an executable" },
 		{ "exec:/bin/cat 'a", -EINVAL, "quote" },
 		{ "exec:/bin/cat \"a", -EINVAL, "quote" },
+		{ "file:", -EINVAL, "absolute path" },
+		{ "file:etc/passwd", -EINVAL, "absolute path" },
+		{ "file:/etc", -EINVAL, "is not a file" },
+		{ "file:/dev/null", -EINVAL, "is not a file" },
+		{ "file:/nowhere/at/all", -ENOENT, "No such file" },
 		{ "relay", -EINVAL, "relay:BACKEND" },
 		{ "relay:", -EINVAL, "not a backend" },
 		{ "relay:proxy=v1", -EINVAL, "a backend is needed" },
@@ -299,7 +304,7 @@ static void every_service_has_help_and_is_found(void **state)
 		assert_false(ops->hidden);
 		assert_int_equal(service_check(ops->name, NULL), ops->argument ? -EINVAL : 0);
 	}
-	assert_int_equal(n, 6);
+	assert_int_equal(n, 7);
 }
 
 int main(void)
