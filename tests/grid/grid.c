@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every state x every segment x where its numbers lie, against the oracle's reading of RFC 9293 3.10.7.
  *
- * usage: grid [CELL]	all cells, or one, which is shown
+ * usage: grid [CELL | first]	all cells; or one, which is shown; or as far as the first that differs
  *
  * A cell is reached through the segments and user calls that lead to its state, each compared as well.
  * When its segment is one that is kept for later, what is missing in front of it follows.
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/macros.h"
 #include "world.h"
@@ -250,12 +251,13 @@ int main(int argc, char **argv)
 	static struct world w;
 	const unsigned all = ACKS * SEQS * TEXTS * FLAGS * (unsigned)ARRAY_SIZE(starts) * STAMPS *
 			     2 * PLACE__COUNT;
-	const bool one = argc > 1;
+	const bool first_only = argc > 1 && !strcmp(argv[1], "first");
+	const bool one = argc > 1 && !first_only;
 	const unsigned first = one ? (unsigned)strtoul(argv[1], NULL, 10) : 0;
 	unsigned played = 0, bad = 0;
 	struct cell c;
 
-	for (unsigned n = first; n < (one ? first + 1 : all); n++) {
+	for (unsigned n = first; n < (one ? first + 1 : all) && !(first_only && bad); n++) {
 		if (!cell_of(n, &c))
 			continue;
 		played++;
