@@ -22,12 +22,16 @@ struct served {
 	uint64_t generation;
 	struct event *tick; /* runs while something drains */
 	bool asking; /* a WORKER_LISTENERS is under way */
+	struct listen_op *waiting, **waiting_last; /* not asked yet: oldest first */
+	unsigned asked; /* under way */
 	bool unclean; /* rules of listeners that are gone still stand */
 	bool told; /* that they could not be removed */
 };
 
 /* A request to the worker, and who waits for it. */
 struct listen_op {
+	struct listen_op *next; /* of those that wait */
+	void (*answered)(struct listen_op *op);
 	struct worker_request req;
 	struct served *ls;
 	uint64_t id;
@@ -35,7 +39,12 @@ struct listen_op {
 	void *arg;
 };
 
-enum { SERVED_ROOM = 2 * SERVED_MAX };
+enum {
+	SERVED_ROOM = 2 * SERVED_MAX,
+	ASKED_MAX =
+		64, /* a reload may change every listener: clients of the control socket ask too */
+	RESHIELD_US = 20000, /* rules of several refused listeners go together */
+};
 
 static struct listener *find_id(const struct served *ls, uint64_t id)
 {
@@ -141,6 +150,22 @@ static void tick_arm(struct served *ls)
 		(void)event_add(ls->tick, &tv);
 }
 
+/* A listener was refused: its rule goes. A reload's soon, for a thousand of them in one go. */
+static void undo_rule(struct served *ls, bool configured)
+{
+	const struct timeval tv = { .tv_usec = RESHIELD_US };
+
+	if (!ls->worker)
+		return; /* all rules go, or all stay */
+	if (configured) {
+		ls->unclean = true;
+		(void)event_add(ls->tick, &tv);
+		return;
+	}
+	reshield(ls);
+	tick_arm(ls);
+}
+
 static struct listen_op *op_new(struct served *ls, enum worker_ask ask, uint64_t id,
 				served_done_fn *done, void *arg)
 {
@@ -157,15 +182,71 @@ static struct listen_op *op_new(struct served *ls, enum worker_ask ask, uint64_t
 	return op;
 }
 
-static int op_send(struct listen_op *op, void (*done)(struct worker_request *),
+static struct listen_op *waiting_take(struct served *ls)
+{
+	struct listen_op *op = ls->waiting;
+
+	if (op && !(ls->waiting = op->next))
+		ls->waiting_last = &ls->waiting;
+	return op;
+}
+
+/* As many as may be under way. Some always are while others wait, so that an
+ * answer leads here again. */
+static void ask_waiting(struct served *ls)
+{
+	while (ls->waiting && ls->asked < ASKED_MAX) {
+		struct listen_op *op = ls->waiting;
+		const int rc = worker_ask(ls->worker, &op->req);
+
+		if (rc == -EAGAIN && ls->asked)
+			return;
+		(void)waiting_take(ls);
+		if (rc == 0) {
+			ls->asked++;
+			continue;
+		}
+		op->req.rc = errmsg(&op->req.err, rc, "the worker takes no requests: %s",
+				    strerror(-rc));
+		op->answered(op);
+	}
+}
+
+static void on_answer(struct worker_request *req)
+{
+	struct listen_op *op = req->arg;
+	struct served *ls = op->ls;
+
+	ls->asked--;
+	op->answered(op);
+	if (ls->worker)
+		ask_waiting(ls);
+}
+
+/* In the order of the calls: a listener is closed before its address is opened again. */
+static int op_send(struct listen_op *op, void (*answered)(struct listen_op *op),
 		   struct errmsg *ret_err)
 {
-	int rc;
+	struct served *ls = op->ls;
+	int rc = 0;
 
-	op->req.done = done;
-	rc = op->ls->worker ? worker_ask(op->ls->worker, &op->req) : -ESHUTDOWN;
-	if (rc == 0)
+	op->answered = answered;
+	op->req.done = on_answer;
+	if (!ls->worker)
+		rc = -ESHUTDOWN;
+	else if (!ls->waiting && ls->asked < ASKED_MAX)
+		rc = worker_ask(ls->worker, &op->req);
+	else
+		rc = -EAGAIN;
+	if (rc == 0) {
+		ls->asked++;
 		return 0;
+	}
+	if (rc == -EAGAIN && ls->asked) {
+		*ls->waiting_last = op;
+		ls->waiting_last = &op->next;
+		return 0;
+	}
 	free(op);
 	return rc == -EAGAIN
 		       ? errmsg(ret_err, rc, "too many requests wait for the worker: try again")
@@ -180,9 +261,9 @@ static void op_finish(struct listen_op *op)
 }
 
 /* Draining listeners that the worker does not know any more are gone, and their rules can go. */
-static void on_listeners(struct worker_request *req)
+static void on_listeners(struct listen_op *op)
 {
-	struct listen_op *op = req->arg;
+	struct worker_request *req = &op->req;
 	struct served *ls = op->ls;
 
 	ls->asking = false;
@@ -236,6 +317,7 @@ int served_new(const struct served_config *cfg, struct served **ret_served, stru
 	if (!ls)
 		return errmsg(ret_err, -ENOMEM, "no memory");
 	ls->cfg = *cfg;
+	ls->waiting_last = &ls->waiting;
 	ls->list = calloc(SERVED_ROOM, sizeof(*ls->list));
 	ls->tick = evtimer_new(cfg->base, on_tick, ls);
 	if (!ls->list || !ls->tick) {
@@ -259,7 +341,13 @@ void served_free(struct served *ls)
 
 void served_set_worker(struct served *ls, struct worker *w)
 {
+	struct listen_op *op;
+
 	ls->worker = w;
+	while (!w && (op = waiting_take(ls))) {
+		op->req.rc = errmsg(&op->req.err, -ESHUTDOWN, "the daemon is stopping");
+		op->answered(op);
+	}
 }
 
 int served_check(const struct served *ls, const struct config_listener *spec,
@@ -285,16 +373,17 @@ int served_check(const struct served *ls, const struct config_listener *spec,
 	return rc;
 }
 
-static void on_opened(struct worker_request *req)
+static void on_opened(struct listen_op *op)
 {
-	struct listen_op *op = req->arg;
+	const struct worker_request *req = &op->req;
 	struct served *ls = op->ls;
 	struct listener *l = find_id(ls, op->id);
 
 	if (l && req->rc < 0) {
+		const bool configured = l->configured;
+
 		forget(ls, l);
-		reshield(ls);
-		tick_arm(ls);
+		undo_rule(ls, configured);
 	} else if (l && l->state == LISTENER_OPENING) {
 		l->state = LISTENER_SERVING;
 	}
@@ -360,14 +449,13 @@ int served_open(struct served *ls, const struct config_listener *spec, bool conf
 	}
 	if (rc < 0) {
 		forget(ls, l);
-		reshield(ls);
+		undo_rule(ls, configured);
 	}
 	return rc;
 }
 
-static void on_closed(struct worker_request *req)
+static void on_closed(struct listen_op *op)
 {
-	struct listen_op *op = req->arg;
 	struct served *ls = op->ls;
 
 	drain_ask(ls);
@@ -402,11 +490,6 @@ int served_close(struct served *ls, const struct endpoint *address, served_done_
 	return rc;
 }
 
-static void on_params(struct worker_request *req)
-{
-	op_finish(req->arg);
-}
-
 int served_set_params(struct served *ls, const struct endpoint *address,
 		      const struct tcp_params *params, served_done_fn *done, void *arg,
 		      struct errmsg *ret_err)
@@ -422,7 +505,7 @@ int served_set_params(struct served *ls, const struct endpoint *address,
 		return errmsg(ret_err, -ENOMEM, "no memory");
 	op->req.set_params.id = l->id;
 	op->req.set_params.params = *params;
-	rc = op_send(op, on_params, ret_err);
+	rc = op_send(op, op_finish, ret_err);
 	if (rc == 0)
 		l->spec.tcp = *params;
 	return rc;

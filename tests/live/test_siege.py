@@ -124,5 +124,19 @@ def test_connect_ends_with_its_client(lab):
     d.closed(2, 3)
 
 
+def test_a_reload_that_changes_every_one_of_many_listeners(lab):
+    n = 700  # closed and opened: more requests than the worker's mailbox holds
+    conf = ''.join(f'[Listener l{i}]\nAddress=10.9.0.2:{10000 + i}\nService=echo\n' for i in range(n))
+    d = lab.daemon(conf)
+    assert pump(lab.connect('10.9.0.2', 10000 + n - 1), b'before') == b'before'
+    lab.sh('server', 'ip addr add 10.9.0.3/24 dev v1')
+    d.conf.write_text(conf.replace('10.9.0.2', '10.9.0.3'))
+    result = d.ctl('reload')
+    assert (result['listeners_added'], result['listeners_removed'], result['warnings']) == (n, n, []), result
+    for i in (0, n - 1):
+        assert pump(lab.connect('10.9.0.3', 10000 + i), b'after') == b'after'
+    until(lambda: '10.9.0.2' not in lab.rules(), 20, 'the rules of those that are gone')
+
+
 if __name__ == '__main__':
     run(globals())
