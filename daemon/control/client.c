@@ -9,12 +9,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "control/internal.h"
 
 enum {
 	READ_BYTES = 16384,
 	LINES_PER_TURN = 64, /* then others have their turn */
+	TURN_US = 20000, /* also after so long: some lines run iptables */
 	SENDS_PER_TURN = 16,
 };
 
@@ -382,11 +384,13 @@ static bool take_line(struct client *c)
 
 static void take_lines(struct client *c)
 {
+	const uint64_t until = clock_monotonic_us() + TURN_US;
 	int turn = 0;
 
 	while (c->more && !c->closing && !c->dead && c->unanswered < CLIENT_CALLS_MAX) {
-		if (turn++ == LINES_PER_TURN) {
-			client_wake(c);
+		if (turn++ == LINES_PER_TURN || (turn > 1 && clock_monotonic_us() >= until)) {
+			/* By a timer: what is made active here would run before others are looked at. */
+			(void)event_add(c->work, &(struct timeval){ 0 });
 			return;
 		}
 		c->more = take_line(c);

@@ -138,5 +138,21 @@ def test_a_reload_that_changes_every_one_of_many_listeners(lab):
     until(lambda: '10.9.0.2' not in lab.rules(), 20, 'the rules of those that are gone')
 
 
+def test_a_storm_of_reloads(lab):
+    d = lab.daemon(SERVICES)
+    s = lab.connect('10.9.0.2', 7)
+    for _ in range(100):
+        d.proc.send_signal(signal.SIGHUP)
+    one, other = d.control(), d.control()
+    one.sendall(b'{"jsonrpc":"2.0","id":1,"method":"reload"}\n' * 60)
+    assert b'"id":1' in one.makefile('rb').readline()
+    start = time.monotonic()
+    other.sendall(b'version\n')
+    assert other.recv(100)
+    assert time.monotonic() - start < 2 * SLOW  # not when all sixty are done
+    s.sendall(b'x')
+    assert s.recv(1) == b'x'
+
+
 if __name__ == '__main__':
     run(globals())
