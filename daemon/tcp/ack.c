@@ -49,9 +49,22 @@ static void recovery_acked(struct tcb *t, uint32_t acked)
 		t->cc.cwnd += mss;
 }
 
-static void congestion_acked(struct tcb *t, uint32_t acked, uint32_t flight)
+/* With a scoreboard recovery.c says how much goes meanwhile: RFC 6937. */
+static void sack_recovery_acked(struct tcb *t)
 {
-	if (t->cc.recovering)
+	if (seq_lt(t->snd.una, t->cc.recover))
+		return;
+	t->cc.cwnd = max_u32(t->cc.ssthresh, t->snd.mss);
+	t->cc.recovering = t->snd.fast = false;
+	if (t->cc.reo_kept && --t->cc.reo_kept == 0)
+		t->cc.reo_steps = 0;
+}
+
+static void congestion_acked(struct engine *e, struct tcb *t, uint32_t acked, uint32_t flight)
+{
+	if (t->cc.recovering && recovery_board(e, t))
+		sack_recovery_acked(t);
+	else if (t->cc.recovering)
 		recovery_acked(t, acked);
 	else if (t->cc.cwnd / 2 < flight) /* a window that is not used does not grow */
 		t->cc.ops->grow(t, acked);
@@ -63,7 +76,8 @@ static void congestion_acked(struct tcb *t, uint32_t acked, uint32_t flight)
  */
 static void restart_timers(struct engine *e, struct tcb *t)
 {
-	const bool later_partial = t->cc.recovering && t->cc.recovery_acked;
+	const bool later_partial = t->cc.recovering && t->cc.recovery_acked &&
+				   !recovery_board(e, t);
 
 	t->cc.recovery_acked = t->cc.recovering;
 	if (tcb_flight(t) == 0) {
@@ -111,8 +125,9 @@ void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno
 	/* What a timer wanted sent is not wanted any more, or will be by the next one. */
 	t->snd.force = false;
 	if (tcb_flight(t) == 0)
-		t->snd.fast = false;
-	congestion_acked(t, n, flight);
+		t->snd.fast = t->snd.tail_probe = false;
+	recovery_cumulative(e, t);
+	congestion_acked(e, t, n, flight);
 	restart_timers(e, t);
 	if (t->want_writable && tcb_send_room(t)) {
 		t->want_writable = false;
@@ -125,6 +140,10 @@ void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno
 /* RFC 5681 2: "duplicate acknowledgment". */
 static bool is_duplicate(const struct engine *e, const struct tcb *t, const struct segment *seg)
 {
+	const struct recovery *r = recovery_board(e, t);
+
+	if (r) /* RFC 6675 2: it says that something arrived */
+		return r->news.sacked > 0;
 	return tcb_flight(t) && e->arriving.len == 0 && seq_eq(seg->ack, t->snd.una) &&
 	       t->snd.wnd != 0 && !t->snd.probing &&
 	       (uint32_t)seg->wnd << t->snd.wscale == t->snd.wnd;
@@ -135,6 +154,8 @@ static void duplicate_ack(struct engine *e, struct tcb *t)
 {
 	if (t->cc.dup_acks < UINT8_MAX)
 		t->cc.dup_acks++;
+	if (recovery_board(e, t))
+		return; /* what arrived makes room: RFC 6675 */
 	tcb_want_output(e, t); /* RFC 3042: the first two let a new segment each go */
 	if (t->cc.recovering) {
 		t->cc.cwnd = min_u32(t->cc.cwnd + t->snd.mss, CWND_MOST);
@@ -143,6 +164,7 @@ static void duplicate_ack(struct engine *e, struct tcb *t)
 	if (t->cc.dup_acks != DUP_ACKS || !seq_lt(t->cc.recover, t->snd.una))
 		return;
 	e->counters.fast_retransmits++;
+	recovery_remember(e, t, false);
 	t->cc.ssthresh = t->cc.ops->ssthresh(t, tcb_flight(t));
 	t->cc.cwnd = t->cc.ssthresh + DUP_ACKS * t->snd.mss;
 	t->cc.acked = 0;
@@ -200,6 +222,7 @@ static enum verdict ack_refused(struct engine *e, struct tcb *t, enum rule rule)
 static enum verdict ack_established(struct engine *e, struct tcb *t, const struct segment *seg)
 {
 	const bool advances = seq_lt(t->snd.una, seg->ack);
+	bool duplicate;
 
 	if (seq_lt(t->snd.nxt, seg->ack))
 		return ack_refused(e, t, RULE_ARRIVES_ACK);
@@ -208,10 +231,13 @@ static enum verdict ack_established(struct engine *e, struct tcb *t, const struc
 			return ack_refused(e, t, RULE_ACK_RANGE); /* RFC 5961 5.2, MAY-12 */
 		return CONTINUE;
 	}
+	recovery_sacks(e, t, seg);
+	duplicate = !advances && is_duplicate(e, t, seg);
 	if (advances)
 		tcb_acked(e, t, seg, seg->ack);
-	else if (is_duplicate(e, t, seg))
+	else if (duplicate)
 		duplicate_ack(e, t);
+	recovery_judge(e, t, seg, advances, duplicate);
 	window_update(e, t, seg, advances);
 	return CONTINUE;
 }

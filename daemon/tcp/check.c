@@ -10,11 +10,20 @@ static void check_closed(const struct engine *e, const struct tcb *t)
 	assert(t->sendq.used == 0 && !t->sendq.head && !t->recvq.ranges);
 	assert(link_is_linked(&t->out) == t->rst_owed);
 	assert(!link_is_linked(&t->waiting) && !link_is_linked(&t->age));
-	assert(t->reason != END_NONE);
+	assert(t->reason != END_NONE && !t->recovery);
 	assert(!t->in_use || table_find(e, &t->flow, t->hash) != t);
 }
 
-static void check_send(const struct tcb *t)
+static void check_recovery(const struct engine *e, const struct tcb *t, const struct recovery *r)
+{
+	if (r->logging)
+		(void)scoreboard_check(&e->runs, &r->board, t->snd.una, t->snd.nxt);
+	else
+		assert(!r->board.head);
+	assert(tcb_flight(t) || !r->logging);
+}
+
+static void check_send(const struct engine *e, const struct tcb *t)
 {
 	const uint32_t syn = !tcb_syn_acked(t);
 	const uint32_t queued = t->sendq.used + t->snd.fin_queued - (t->snd.fin_acked ? 1 : 0);
@@ -31,6 +40,10 @@ static void check_send(const struct tcb *t)
 		assert(vtime_is_set(t->timers[TIMER_RETRANSMISSION]));
 	else if (tcb_has_unsent(t))
 		assert(vtime_is_set(t->timers[TIMER_RETRANSMISSION]) || link_is_linked(&t->out));
+	if (recovery_of(e, t))
+		check_recovery(e, t, recovery_of(e, t));
+	if (t->snd.tail_probe)
+		assert(link_is_linked(&t->out));
 	if (t->rcv.ack_now || t->rcv.dup_acks || t->snd.fast || t->snd.force || t->keepalive.owed)
 		assert(link_is_linked(&t->out));
 }
@@ -123,7 +136,7 @@ static void check_tcb(const struct engine *e, const struct tcb *t)
 		return;
 	}
 	check_state(e, t);
-	check_send(t);
+	check_send(e, t);
 	if (t->state != ST_SYN_SENT)
 		check_receive(e, t);
 }
@@ -146,7 +159,7 @@ static void check_listeners(const struct engine *e)
 void engine_check(const struct engine *e)
 {
 	uint32_t by_state[ST__COUNT] = { 0 };
-	uint32_t chunks = 0, ranges = 0, sending = 0, held = 0;
+	uint32_t chunks = 0, ranges = 0, sending = 0, held = 0, recoveries = 0;
 
 	for (uint32_t i = 0; i < e->tcbs_fresh; i++) {
 		const struct tcb *t = &e->tcbs[i];
@@ -159,6 +172,7 @@ void engine_check(const struct engine *e)
 		sending += sendq_chunks(&e->pool, &t->sendq);
 		chunks += recvq_chunks(&e->pool, &t->recvq);
 		ranges += t->recvq.ranges_n;
+		recoveries += t->recovery != 0;
 	}
 	assert(held == e->counters.conns && held <= e->cfg.conns_max);
 	for (unsigned s = 0; s < ST__COUNT; s++)
@@ -166,6 +180,7 @@ void engine_check(const struct engine *e)
 	assert(by_state[ST_TIME_WAIT] <= e->cfg.time_wait_max);
 	assert(sending == e->pool.sending && sending + chunks == e->pool.used);
 	assert(e->pool.used <= e->pool.chunks_max && ranges <= e->pool.ranges_fresh);
+	assert(recoveries == e->recoveries.used && recoveries <= e->recoveries.max);
 	assert(e->replies_n <= REPLIES_MAX && e->traces_n <= TRACES_MAX);
 	check_listeners(e);
 }

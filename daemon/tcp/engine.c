@@ -13,8 +13,8 @@
 /* Memory. Everything but struct engine stays untouched until it is used. */
 
 struct layout {
-	size_t listeners, buckets, tcbs, ranges, chunks, bytes, end; /* offsets */
-	uint32_t buckets_n, ranges_n;
+	size_t listeners, buckets, tcbs, ranges, recoveries, runs, chunks, bytes, end; /* offsets */
+	uint32_t buckets_n, ranges_n, recoveries_n, runs_n;
 };
 
 static size_t reserve(size_t *at, size_t n, size_t size, size_t align)
@@ -43,10 +43,16 @@ static struct layout layout_of(const struct engine_config *cfg)
 	/* What one connection may use, and for the rest as many as chunks can hold in quarters. */
 	l.ranges_n = RANGES_PER_CONN +
 		     (cfg->chunks_max < 1U << 28 ? cfg->chunks_max * 4 : 1U << 30);
+	/* Who has something in flight holds a chunk, or sends no more than a FIN. */
+	l.recoveries_n = min_u32(cfg->conns_max,
+				 cfg->chunks_max < 1U << 28 ? cfg->chunks_max + 64 : 1U << 28);
+	l.runs_n = RUNS_PER_CONN + (cfg->chunks_max < 1U << 27 ? cfg->chunks_max * 8 : 1U << 30);
 	l.listeners = reserve(&at, cfg->listeners_max, sizeof(struct listener), 64);
 	l.buckets = reserve(&at, l.buckets_n, sizeof(uint32_t), 64);
 	l.tcbs = reserve(&at, cfg->conns_max, sizeof(struct tcb), 64);
 	l.ranges = reserve(&at, l.ranges_n, sizeof(struct range), 64);
+	l.recoveries = reserve(&at, l.recoveries_n, sizeof(struct recovery), 64);
+	l.runs = reserve(&at, l.runs_n, sizeof(struct run), 64);
 	l.chunks = reserve(&at, cfg->chunks_max, sizeof(struct chunk), 64);
 	l.bytes = reserve(&at, cfg->chunks_max, CHUNK_BYTES, 4096);
 	l.end = at;
@@ -86,6 +92,10 @@ struct engine *engine_init(void *mem, const struct engine_config *cfg, vtime now
 	e->tcbs = (void *)(base + l.tcbs);
 	pool_init(&e->pool, base + l.bytes, (void *)(base + l.chunks), cfg->chunks_max,
 		  (void *)(base + l.ranges), l.ranges_n);
+	e->recoveries.all = (void *)(base + l.recoveries);
+	e->recoveries.max = l.recoveries_n;
+	e->runs.all = (void *)(base + l.runs);
+	e->runs.max = l.runs_n;
 	wheel_init(&e->wheel, now);
 	list_init(&e->out);
 	list_init(&e->reporting);
@@ -382,6 +392,7 @@ void tcb_end(struct engine *e, struct tcb *t, enum end_reason reason, enum cause
 	tcb_enter(e, t, ST_CLOSED, cause, detail, rule);
 	t->reason = reason;
 	t->closed_at = e->now;
+	recovery_free(e, t);
 	timers_clear(e, t);
 	table_remove(e, t);
 	list_remove(&t->out);

@@ -329,11 +329,20 @@ bool tcb_has_unsent(const struct tcb *t)
 /* How far the congestion window lets text at `at` go. RFC 3042: two segments more while the first two
  * duplicate ACKs say that something still arrives.
  */
-static uint32_t congestion_room(const struct tcb *t, seqno at)
+static uint32_t congestion_room(const struct engine *e, const struct tcb *t, seqno at)
 {
 	const uint32_t extra = t->cc.recovering ? 0 : min_u32(t->cc.dup_acks, LIMITED_TRANSMIT);
+	const uint32_t frto = t->cc.frto == FRTO_SECOND ? t->cc.frto_room : 0;
+	uint32_t room;
 
-	return seq_ahead(seq_add(t->snd.una, t->cc.cwnd + extra * t->snd.mss), at);
+	if (recovery_board(e, t)) { /* RFC 6675 5 (C) */
+		const uint32_t pipe = recovery_pipe(e, t);
+
+		room = t->cc.cwnd > pipe ? t->cc.cwnd - pipe : 0;
+	} else {
+		room = seq_ahead(seq_add(t->snd.una, t->cc.cwnd + extra * t->snd.mss), at);
+	}
+	return max_u32(room, frto);
 }
 
 /* Nagle's algorithm (MUST-17). DEVIATION(SHLD-7): as Minshall changed it and as the deployed stacks have
@@ -350,9 +359,15 @@ static bool nagle_holds(const struct tcb *t)
  */
 static bool small_may_go(const struct tcb *t, seqno at, uint32_t n, uint32_t queued)
 {
-	if (t->snd.force || seq_lt(at, t->snd.nxt))
+	if (t->snd.force || t->snd.tail_probe || t->cc.frto == FRTO_SECOND ||
+	    seq_lt(at, t->snd.nxt))
 		return true;
 	return (n == queued || n >= t->snd.wnd_max / 2) && !nagle_holds(t);
+}
+
+static uint32_t burst_of(const struct engine *e, const struct plan *p)
+{
+	return max_u32(e->cfg.segment_bytes_max / p->piece * p->piece, p->piece);
 }
 
 /* Whole segments (SHLD-28), and a short one behind them when it may go. */
@@ -361,8 +376,7 @@ static uint32_t cut(const struct engine *e, const struct tcb *t, const struct pl
 {
 	const uint32_t mss = p->piece;
 	const seqno at = p->at;
-	const uint32_t burst = max_u32(e->cfg.segment_bytes_max / mss * mss, mss);
-	const uint32_t some = min_u32(n, burst);
+	const uint32_t some = min_u32(n, burst_of(e, p));
 
 	if (some < mss)
 		return some && small_may_go(t, at, some, queued) ? some : 0;
@@ -373,26 +387,77 @@ static uint32_t cut(const struct engine *e, const struct tcb *t, const struct pl
 	return some - some % mss;
 }
 
+/* RFC 6675 4, NextSeg() (1): what was lost goes first. */
+static bool plan_again(const struct engine *e, const struct tcb *t, const struct recovery *r,
+		       struct plan *p)
+{
+	const struct run *run = run_at(&e->runs, r->board.first_lost);
+	const seqno end = tcb_text_end(t), right = seq_add(t->snd.una, t->snd.wnd);
+	const uint32_t text = seq_ahead(seq_min(end, run->right), run->left);
+	const uint32_t window = seq_ahead(right, run->left);
+	const uint32_t room = congestion_room(e, t, run->left);
+	const uint32_t cwnd = t->snd.fast ? max_u32(room, p->piece) : room;
+
+	p->at = run->left;
+	p->n = min_u32(min_u32(text, window), burst_of(e, p));
+	if (p->n > cwnd)
+		p->n = cwnd - cwnd % p->piece;
+	p->fin = seq_lt(end, run->right) && p->n == text && p->n < window && cwnd > 0;
+	return p->n || p->fin;
+}
+
+/* RFC 8985 7.3: something new when that is possible, or the last segment again. */
+static bool plan_tail_probe(const struct engine *e, const struct tcb *t, struct recovery *r,
+			    struct plan *p)
+{
+	const seqno end = tcb_text_end(t), right = seq_add(t->snd.una, t->snd.wnd);
+	const uint32_t queued = seq_ahead(end, t->snd.nxt), room = seq_ahead(right, t->snd.nxt);
+	const struct run *tail = run_at(&e->runs, r->board.tail);
+	const seqno text = seq_min(end, t->snd.nxt);
+	const uint32_t sent = seq_ahead(text, tail->left);
+
+	p->at = t->snd.nxt;
+	p->n = min_u32(min_u32(queued, room), p->piece);
+	if (p->n) {
+		p->fin = t->snd.fin_queued && p->n < room && seq_eq(seq_add(p->at, p->n), end);
+		return true;
+	}
+	if (tail->is & (RUN_SACKED | RUN_LOST))
+		return false;
+	p->n = min_u32(sent, p->piece);
+	p->at = seq_add(tail->left, sent - p->n);
+	p->fin = seq_lt(end, t->snd.nxt);
+	r->probe.again = true;
+	return true;
+}
+
 static bool plan_text(const struct engine *e, struct tcb *t, struct plan *ret)
 {
 	/* SHLD-15: nothing new goes beyond the right edge, also when the peer moved it left; SHLD-16: what is
 	 * sent again goes up to it, and MAY-7 is not made use of. */
 	const seqno end = tcb_text_end(t), right = seq_add(t->snd.una, t->snd.wnd);
-	struct plan p = { .at = t->snd.fast ? t->snd.una : t->snd.rtx };
+	struct recovery *r = recovery_board(e, t);
+	const bool fast = t->snd.fast && !r;
+	struct plan p = { .at = fast ? t->snd.una : t->snd.rtx };
 	const uint32_t queued = seq_ahead(end, p.at);
 	uint32_t room = seq_ahead(right, p.at);
 
 	/* MUST-16 counts options, and the text shrinks by them; never below half. */
 	p.sacks = sacks_to_give(t, t->snd.mss / 2);
 	p.piece = t->snd.mss - (p.sacks ? SACK_OCTETS + p.sacks * BLOCK_OCTETS : 0);
+	if (r && !t->snd.force &&
+	    (t->snd.tail_probe || (r->board.lost && t->cc.frto != FRTO_SECOND))) {
+		*ret = p;
+		return t->snd.tail_probe ? plan_tail_probe(e, t, r, ret) : plan_again(e, t, r, ret);
+	}
 	if (room == 0 && t->snd.force) { /* MUST-36 */
 		p.probe = true;
 		room = 1;
 	}
-	if (t->snd.fast || t->snd.force)
+	if (fast || t->snd.force)
 		p.n = min_u32(min_u32(queued, room), p.piece);
 	else
-		p.n = cut(e, t, &p, min_u32(min_u32(queued, room), congestion_room(t, p.at)),
+		p.n = cut(e, t, &p, min_u32(min_u32(queued, room), congestion_room(e, t, p.at)),
 			  queued);
 	p.fin = t->snd.fin_queued && p.n < room && seq_eq(seq_add(p.at, p.n), end);
 	if (p.n == 0 && !p.fin)
@@ -416,7 +481,7 @@ static uint32_t pieces_of(const struct plan *p, uint32_t n)
 static void sent(struct engine *e, struct tcb *t, const struct plan *p)
 {
 	const bool idle = tcb_flight(t) == 0;
-	const seqno next = seq_add(p->at, p->n + p->fin);
+	const seqno next = seq_add(p->at, p->n + p->fin), nxt = t->snd.nxt;
 	const uint32_t again = min_u32(seq_ahead(t->snd.nxt, p->at), p->n + p->fin);
 
 	t->snd.rtx = seq_max(t->snd.rtx, next);
@@ -438,7 +503,20 @@ static void sent(struct engine *e, struct tcb *t, const struct plan *p)
 		tcb_rearm(e, t);
 	if (t->params.user_timeout_us && !vtime_is_set(t->timers[TIMER_USER_TIMEOUT]))
 		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, t->params.user_timeout_us));
-	t->snd.fast = t->snd.force = false;
+	t->snd.fast = t->snd.force = t->snd.tail_probe = false;
+	t->cc.frto_room -= min_u32(t->cc.frto_room, seq_ahead(next, nxt));
+	recovery_sent(e, t, p->at, next, nxt);
+}
+
+/* After a window that was shut, what is outstanding goes again: by the scoreboard, when there is one. */
+static void leave_probing(struct engine *e, struct tcb *t)
+{
+	struct recovery *r = recovery_board(e, t);
+
+	if (!r || t->snd.force || t->snd.wnd == 0 || !seq_lt(t->snd.rtx, t->snd.nxt))
+		return;
+	scoreboard_lose_all(&e->runs, &r->board, false);
+	t->snd.rtx = t->snd.nxt;
 }
 
 static bool output_text(struct engine *e, struct tcb *t, struct segment *out)
@@ -446,8 +524,9 @@ static bool output_text(struct engine *e, struct tcb *t, struct segment *out)
 	struct plan p;
 
 	restart_after_idle(e, t);
+	leave_probing(e, t);
 	if (!plan_text(e, t, &p)) {
-		t->snd.fast = t->snd.force = false;
+		t->snd.fast = t->snd.force = t->snd.tail_probe = false;
 		if (!vtime_is_set(t->timers[TIMER_RETRANSMISSION]))
 			tcb_rearm(e, t); /* only a timer can go on: see stuck() */
 		return false;

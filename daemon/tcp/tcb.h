@@ -8,6 +8,7 @@
 #include "tcp/cc.h"
 #include "tcp/engine.h"
 #include "tcp/list.h"
+#include "tcp/recovery.h"
 #include "tcp/timers.h"
 
 _Static_assert((int)CHUNK_BYTES == (int)ENGINE_CHUNK_BYTES, "one size of chunks");
@@ -18,6 +19,9 @@ struct limit {
 	vtime since;
 	uint32_t n;
 };
+
+/* RFC 5682: which acknowledgement after a timeout is waited for. */
+enum frto { FRTO_NONE, FRTO_FIRST, FRTO_SECOND };
 
 struct tcb {
 	struct flow flow; /* for as long as it lives: MUST-45 */
@@ -54,6 +58,7 @@ struct tcb {
 		bool fast; /* one segment at una is to be sent again: RFC 5681 3.2 */
 		bool force; /* one segment may go whatever the window and Nagle say */
 		bool probing; /* what is outstanding was a probe into a closed window */
+		bool tail_probe; /* a tail loss probe is to be sent */
 		bool syn_lost; /* the SYN was sent more than once */
 		bool ambiguous; /* sent again since an RTT was measured: only a timestamp can measure */
 		bool timing; /* an RTT is being measured: of the octet before timed_end */
@@ -92,6 +97,11 @@ struct tcb {
 		bool recovering;
 		bool recovery_acked; /* the first partial ACK was seen */
 		seqno recover; /* RFC 6582 */
+		uint8_t frto; /* enum frto */
+		uint32_t frto_room; /* octets beyond cwnd that may go: RFC 5682 2.1 (2b) */
+		bool reordered; /* the network does: RFC 8985 6.2 step 3 */
+		uint8_t reo_steps,
+			reo_kept; /* by which it is waited for longer, and for how long yet */
 	} cc;
 	struct {
 		uint32_t srtt_us, var_us, min_us; /* srtt_us 0: not measured */
@@ -105,6 +115,7 @@ struct tcb {
 		bool owed; /* one is to be sent */
 	} keepalive;
 
+	uint32_t recovery; /* of engine.recoveries, index + 1; 0: nothing is in flight */
 	struct sendq sendq;
 	struct recvq recvq;
 
@@ -170,6 +181,8 @@ struct engine {
 
 	struct pool pool;
 	struct wheel wheel;
+	struct runs runs;
+	struct recoveries recoveries;
 	struct link out, reporting, time_wait, waiting;
 	struct limit challenges;
 

@@ -102,8 +102,14 @@ static void user_timeout(struct engine *e, struct tcb *t)
 }
 
 /* RFC 5681 3.1, equation 4: only the first timeout of a segment halves. */
-static void congestion_timeout(struct tcb *t)
+static void congestion_timeout(struct engine *e, struct tcb *t)
 {
+	const bool first = t->rtt.backoffs == 0 && tcb_syn_acked(t);
+	const bool again = seq_lt(t->snd.una, t->cc.recover);
+
+	if (first)
+		recovery_remember(e, t, true);
+	t->cc.frto = first && !again && t->recovery ? FRTO_FIRST : FRTO_NONE; /* RFC 5682 2.1 (1) */
 	if (t->rtt.backoffs == 0)
 		t->cc.ssthresh = t->cc.ops->ssthresh(t, tcb_flight(t));
 	t->cc.cwnd = t->snd.mss; /* the loss window */
@@ -138,9 +144,9 @@ static void retransmission_timeout(struct engine *e, struct tcb *t)
 		back_off(t);
 	} else {
 		e->counters.rto_expired++;
-		congestion_timeout(t);
+		congestion_timeout(e, t);
 		t->snd.syn_lost |= !tcb_syn_acked(t);
-		t->snd.rtx = t->snd.una;
+		recovery_timeout(e, t);
 		back_off(t);
 		tcb_suspect_black_hole(e, t);
 	}
@@ -179,6 +185,10 @@ static void expire(struct engine *e, struct tcb *t)
 		tcb_end(e, t, END_FIN_WAIT_2_TIMEOUT, CAUSE_TIMER, TIMER_FIN_WAIT_2,
 			RULE_FIN_WAIT_2_LIMIT);
 	} else {
+		if (due(e, t, TIMER_REORDERING))
+			recovery_reordering_timeout(e, t);
+		if (due(e, t, TIMER_LOSS_PROBE)) /* it comes first, and sets the other back */
+			recovery_probe_timeout(e, t);
 		if (due(e, t, TIMER_RETRANSMISSION))
 			retransmission_timeout(e, t);
 		if (due(e, t, TIMER_DELAYED_ACK)) {

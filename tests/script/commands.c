@@ -611,7 +611,7 @@ static void play(const char *fmt, ...)
 		w.line.argv[i] = w.line.words + (saved.argv[i] - w.line.words);
 }
 
-/* The handshake, to be rid of it: establish [active] [win N] [<options>] */
+/* The handshake, to be rid of it: establish [active] [win N] [rtt SECONDS] [<options>] */
 static void do_establish(void)
 {
 	static const char plain[] = "<mss 1000>";
@@ -640,6 +640,8 @@ static void do_establish(void)
 			play("listen");
 		play("< S 0:1 win %u %s", win, options);
 		play("> S. 0:1 ack 1");
+		if (value_of("rtt"))
+			advance(vtime_add(w.now, duration(value_of("rtt"))));
 		play("< . 1:1 ack 1 win %u %s", win, ack_options);
 		play("nothing");
 	}

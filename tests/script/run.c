@@ -29,7 +29,7 @@
  *   (exactly N wait) or read N part, consume N (in place), listener-apply, close [operator], abort [operator], stop-reading, release,
  *   direct on|off [take N], icmp KEY [seq N] [mtu N] [quoted N] (an error of icmp_errors.def that quotes our segment
  *   at N, of so many octets), link-mtu N (of a running connection's interface); each may end in `fails ENAME`
- * Short cuts: establish [active] [win N] [<options>] (a whole handshake; mss 1000), permute N LEN [overlap N]
+ * Short cuts: establish [active] [win N] [rtt SECONDS] [<options>] (a whole handshake; mss 1000), permute N LEN [overlap N]
  *   (N segments in every order), repeat N [batch] FLAGS SEQ:END ... (the same arrives N times), holes N LEN
  *   (N segments with holes between them, then all of it again), drain (what was sent needs no line)
  * Checks: state NAME, status KEY VALUE (struct conn_status; snd_una, snd_nxt, rcv_nxt relative), counter
