@@ -50,7 +50,7 @@ const struct service_ops service_discard = {
 	.peer_closed = discard_peer_closed,
 };
 
-/* Moves text from the receive queue to the send queue and holds none itself: the window closes when
+/* Moves text from the receive queue to the send queue. The service holds none itself: the window closes when
  * the peer does not read its echo. The span lives in the receive queue; conn_send() does not touch
  * that one. With REPORT_PEER_CLOSED the end may be reached here or, when the send buffer is full,
  * after a later REPORT_WRITABLE; so every call looks for it.
@@ -77,6 +77,19 @@ static void echo_move(struct session *s)
 		close_mine(s);
 }
 
+/* Straight from the packet to the send queue. What finds no room there, or comes when our side is
+ * closed, goes to the receive queue, and echo_move() has it next. Text comes here only while that
+ * queue is empty, so the order stays.
+ */
+static uint32_t echo_text(struct session *s, struct span text)
+{
+	size_t taken;
+
+	if (conn_send(s->host->engine, s->host->now, s->id, text.base, text.len, &taken))
+		return 0;
+	return (uint32_t)taken;
+}
+
 static int echo_open(struct session *s)
 {
 	echo_move(s);
@@ -86,6 +99,8 @@ static int echo_open(struct session *s)
 const struct service_ops service_echo = {
 	.name = "echo",
 	.help = "sends back what it gets (RFC 862)",
+	.direct = true,
+	.text = echo_text,
 	.open = echo_open,
 	.readable = echo_move,
 	.writable = echo_move,

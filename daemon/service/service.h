@@ -70,7 +70,7 @@ struct service_ops {
 	void (*destroy)(struct service *v);
 	/* The connection is ESTABLISHED. -Exxx: it cannot be served and will be reset. */
 	int (*open)(struct session *s);
-	/* Text that arrived, not copied yet: how much was used. Must not call the engine. */
+	/* Text that arrived, not copied yet: how much was used. May call conn_send(), nothing else. */
 	uint32_t (*text)(struct session *s, struct span text);
 	/* Any may be NULL. */
 	void (*readable)(struct session *s);

@@ -104,11 +104,16 @@ struct engine *engine_init(void *mem, const struct engine_config *cfg, vtime now
 	return e;
 }
 
-void engine_clock(struct engine *e, vtime now)
+void engine_clock_delivering(struct engine *e, vtime now)
 {
 	assert(!vtime_before(now, e->now));
-	assert(!e->direct.tcb && "conn_delivered() comes before any other call");
 	e->now = now;
+}
+
+void engine_clock(struct engine *e, vtime now)
+{
+	assert(!e->direct.tcb && "conn_delivered() comes before any call but conn_send()");
+	engine_clock_delivering(e, now);
 }
 
 bool limit_allows(struct limit *l, vtime now, uint32_t max, uint64_t period_us)

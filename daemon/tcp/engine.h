@@ -178,7 +178,7 @@ int engine_listener_status(const struct engine *e, listener_id id,
 int engine_connect(struct engine *e, vtime now, const struct conn_open *open, conn_id *ret_id);
 
 /* Takes as many octets as the send buffer has room for; *ret_taken may be 0. data may be what
- * conn_peek() lent. -ENOTCONN, -EPIPE.
+ * conn_peek() lent, or a delivery that conn_delivered() has not answered yet: -ENOTCONN, -EPIPE.
  */
 int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
 	      size_t *ret_taken);
@@ -219,7 +219,7 @@ bool engine_find_serial(const struct engine *e, uint64_t serial, conn_id *ret_id
 /* One segment from the network; checksum and addresses already checked. seg's spans are borrowed for
  * the call. When the connection asked for direct delivery, nothing unread waits and the text is next
  * in order, the text is not copied: ret_delivery names it, rcv.nxt has moved, and the driver must
- * call conn_delivered() before any other call on this engine.
+ * call conn_delivered() before any other call on this engine but conn_send().
  */
 void engine_input(struct engine *e, vtime now, const struct segment *seg,
 		  struct delivery *ret_delivery);

@@ -252,6 +252,8 @@ static inline uint32_t tcb_rcv_wnd(const struct tcb *t)
 
 /* engine.c */
 void engine_clock(struct engine *e, vtime now);
+/* For what may be called while a delivery is unanswered. */
+void engine_clock_delivering(struct engine *e, vtime now);
 struct tcb *engine_find(const struct engine *e, conn_id id);
 conn_id engine_id(const struct engine *e, const struct tcb *t);
 /* A new TCB in state CLOSED or LISTEN, in the table under its flow. NULL: conns_max. */

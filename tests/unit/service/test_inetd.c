@@ -95,6 +95,27 @@ static void echo_holds_nothing_when_the_peer_does_not_read(void **state)
 	teardown(&f);
 }
 
+static void echo_takes_text_as_it_arrives_as_far_as_there_is_room(void **state)
+{
+	static const char text[] = "straight back";
+	const struct span span = { (const uint8_t *)text, 13 };
+	struct fixture f;
+
+	setup(&f, "echo");
+	assert_int_equal(session_open(&f.s), 0);
+	assert_true(f.c->direct);
+	f.c->room = 20;
+	assert_int_equal(session_text(&f.s, span), 13);
+	assert_int_equal(session_text(&f.s, span), 7);
+	assert_int_equal(f.c->out_len, 20);
+	assert_memory_equal(f.c->out, "straight backstraigh", 20);
+	assert_true(f.c->wants_room);
+	f.c->closed = true;
+	assert_int_equal(session_text(&f.s, span), 0);
+	assert_ptr_not_equal(f.s.ops, &service_sink); /* not in the middle of a segment */
+	teardown(&f);
+}
+
 static void echo_becomes_a_sink_when_an_operator_closed_our_side(void **state)
 {
 	struct fixture f;
@@ -312,6 +333,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(echo_returns_text_and_closes_after_the_peer),
 		cmocka_unit_test(echo_holds_nothing_when_the_peer_does_not_read),
+		cmocka_unit_test(echo_takes_text_as_it_arrives_as_far_as_there_is_room),
 		cmocka_unit_test(echo_becomes_a_sink_when_an_operator_closed_our_side),
 		cmocka_unit_test(discard_takes_all_directly_and_closes_after_the_peer),
 		cmocka_unit_test(chargen_sends_the_pattern_of_rfc864_for_ever),

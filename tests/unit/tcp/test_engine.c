@@ -531,7 +531,11 @@ static void test_direct(void **state)
 	}
 	assert_int_equal(d.text.len, sizeof(text));
 	assert_ptr_equal(d.text.base, text);
+	/* What an echo does: the delivery goes back before it is answered. */
+	assert_int_equal(conn_send(t.e[TALK_B], t.now, id[TALK_B], d.text.base, 400, &n), 0);
+	assert_int_equal(n, 400);
 	conn_delivered(t.e[TALK_B], t.now, &d, 400);
+	assert_int_equal(status(&t, TALK_B, id[TALK_B]).send_queue_bytes, 400);
 	engine_check(t.e[TALK_B]);
 	assert_int_equal(talk_state(&t, TALK_B, id[TALK_B]), ST_CLOSE_WAIT);
 	assert_false(conn_at_eof(t.e[TALK_B], id[TALK_B]));
