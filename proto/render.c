@@ -135,6 +135,7 @@ const struct proto_view *proto_view(enum method m, const json_t *result)
 		return &methods;
 	case METHOD_SHOW_CONNECTION:
 	case METHOD_LISTEN:
+	case METHOD_LISTEN_STREAM:
 	case METHOD_UNLISTEN:
 	case METHOD_CONNECT:
 	case METHOD_CLOSE_CONNECTION:
@@ -563,6 +564,7 @@ static void render(FILE *out, enum method m, const json_t *result)
 			get(&p, "protocol", CELL_PLAIN), get(&p, "schema", CELL_PLAIN));
 		break;
 	case METHOD_LISTEN:
+	case METHOD_LISTEN_STREAM:
 		fprintf(out, "listening at %s (%s)\n", get(&p, "address", CELL_PLAIN),
 			get(&p, "name", CELL_PLAIN));
 		break;

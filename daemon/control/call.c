@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/macros.h"
+#include "control/held.h"
 #include "control/internal.h"
 
 static call_fn *const methods[METHOD__COUNT] = {
@@ -21,6 +22,7 @@ static call_fn *const methods[METHOD__COUNT] = {
 	[METHOD_SHOW_CONNECTION] = call_show_connection,
 	[METHOD_SHOW_TRANSITIONS] = call_show_transitions,
 	[METHOD_LISTEN] = call_listen,
+	[METHOD_LISTEN_STREAM] = call_listen_stream,
 	[METHOD_UNLISTEN] = call_unlisten,
 	[METHOD_CONNECT] = call_connect,
 	[METHOD_CLOSE_CONNECTION] = call_close_connection,
@@ -92,6 +94,7 @@ static void call_free(struct call *c)
 		(void)close(c->answer_fd);
 	if (c->stream_fd >= 0)
 		(void)close(c->stream_fd);
+	held_free(c->held);
 	filter_free(c->filter);
 	json_decref(c->rows);
 	json_decref(c->id);

@@ -11,9 +11,10 @@
 
 #include "base/log.h"
 #include "control/call.h"
+#include "control/held.h"
 #include "control/internal.h"
 
-enum { BACKLOG_DEFAULT = 1024, PROCESSES_DEFAULT = 100 };
+enum { BACKLOG_DEFAULT = 1024, PROCESSES_DEFAULT = 100, SKIP_MAX = 16 << 20 };
 
 /* A parameter that proto has checked to be an endpoint: what it takes and we do not is told here. */
 static int endpoint_param(struct call *c, const char *name, bool zero_ok,
@@ -137,6 +138,89 @@ void call_listen(struct call *c)
 		on_listening(c, rc, &err);
 }
 
+/* ---- listen.stream ---- */
+
+/* The descriptor that came with the request, if it is what can carry octets. -1: answered. */
+static int passed_fd(struct call *c)
+{
+	const int fd = c->exchange && !c->in_batch ? client_take_fd(c->exchange->client) : -1;
+	socklen_t len = sizeof(int);
+	int domain = 0, type = 0;
+
+	if (fd < 0) {
+		call_fail(c, PROTO_INVALID_PARAMS,
+			  "no descriptor came with the request (SCM_RIGHTS), or it is in a batch");
+		return -1;
+	}
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX &&
+	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM &&
+	    fcntl(fd, F_SETFL, O_NONBLOCK) == 0)
+		return fd;
+	(void)close(fd);
+	call_fail(c, PROTO_INVALID_PARAMS, "the descriptor is no UNIX stream socket");
+	return -1;
+}
+
+static void on_listening_stream(void *arg, int rc, const struct errmsg *err)
+{
+	struct call *c = arg;
+	char address[ENDPOINT_TEXT];
+
+	if (rc == 0) {
+		log_info("listener %s: serving %s by a program", c->name,
+			 endpoint_format(&c->endpoint, address));
+		held_watch(c->held);
+		answer_listener(c);
+	} else {
+		held_refuse(c->held, -rc);
+		call_fail_rc(c, rc, err);
+	}
+	c->held = NULL;
+	call_unref(c);
+}
+
+static int listen_stream_params(struct call *c, struct config_listener *spec)
+{
+	char address[ENDPOINT_TEXT];
+
+	if (endpoint_param(c, "address", false, &spec->address) < 0 ||
+	    text_param(c, "name", endpoint_format(&spec->address, address), spec->name,
+		       sizeof(spec->name)) < 0 ||
+	    number_param(c, "backlog", 1, BACKLOG_DEFAULT, &spec->backlog) < 0 ||
+	    tcp_param(c, &spec->tcp) < 0)
+		return -EINVAL;
+	(void)snprintf(spec->service, sizeof(spec->service), "stream");
+	return 0;
+}
+
+void call_listen_stream(struct call *c)
+{
+	struct config_listener spec = { 0 };
+	struct served *ls = c->control->cfg.listeners;
+	const int fd = passed_fd(c);
+	struct errmsg err;
+	int rc;
+
+	if (fd < 0)
+		return;
+	if (listen_stream_params(c, &spec) < 0) {
+		(void)close(fd);
+		return;
+	}
+	c->endpoint = spec.address;
+	memcpy(c->name, spec.name, sizeof(c->name));
+	c->held = held_new(&c->control->held, c->control->cfg.base, ls, fd, &spec.address);
+	if (!c->held) {
+		(void)close(fd);
+		call_fail(c, PROTO_INTERNAL_ERROR, "no memory");
+		return;
+	}
+	call_ref(c);
+	rc = served_open_stream(ls, &spec, fd, on_listening_stream, c, &err);
+	if (rc < 0)
+		on_listening_stream(c, rc, &err);
+}
+
 /* ---- unlisten ---- */
 
 static void on_unlistened(void *arg, int rc, const struct errmsg *err)
@@ -253,9 +337,29 @@ static uint64_t connect_limit_us(const struct tcp_params *params)
 	return params->syn_timeout_us ? params->syn_timeout_us + CALL_LIMIT_US / 2 : 0;
 }
 
+/* passed: failure leaves the errno on the descriptor, where a program can read it at any time. */
+static void connect_passed(struct call *c)
+{
+	const uint64_t skip = proto_param_number(c->params, "skip", 0);
+
+	c->req.connect.early = true;
+	c->req.connect.skip = (uint32_t)skip;
+	call_ask(c, WORKER_CONNECT, on_connected, CALL_LIMIT_US);
+}
+
 void call_connect(struct call *c)
 {
-	const bool stream = proto_param_true(c->params, "stream");
+	const bool passed = proto_param_true(c->params, "passed");
+	const bool stream = !passed && proto_param_true(c->params, "stream");
+	const int fd = passed ? passed_fd(c) : -1;
+
+	if (passed && fd < 0)
+		return;
+	if (passed && proto_param_number(c->params, "skip", 0) > SKIP_MAX) {
+		(void)close(fd);
+		call_fail(c, PROTO_INVALID_PARAMS, "skip: at most %d", SKIP_MAX);
+		return;
+	}
 
 	if (stream && (c->in_batch || (!c->id && !c->text))) {
 		call_fail(c, PROTO_INVALID_PARAMS,
@@ -266,9 +370,16 @@ void call_connect(struct call *c)
 	if (endpoint_param(c, "address", false, &c->req.connect.remote) < 0 ||
 	    source_param(c, &c->req.connect.local) < 0 ||
 	    scope_param(c, &c->req.connect.remote, &c->req.connect.scope) < 0 ||
-	    tcp_param(c, &c->req.connect.params) < 0)
+	    tcp_param(c, &c->req.connect.params) < 0) {
+		if (fd >= 0)
+			(void)close(fd);
 		return;
-	c->req.connect.fd = -1;
+	}
+	c->req.connect.fd = fd;
+	if (passed) {
+		connect_passed(c);
+		return;
+	}
 	if (stream && stream_open(c, &c->req.connect.fd) < 0)
 		return;
 	call_ask(c, WORKER_CONNECT, on_connected, connect_limit_us(&c->req.connect.params));

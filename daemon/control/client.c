@@ -443,6 +443,56 @@ static void give_up_streams(struct client *c)
 			call_give_up_stream(x->calls[i]);
 }
 
+int client_take_fd(struct client *c)
+{
+	int fd;
+
+	if (!c->fds_n)
+		return -1;
+	fd = c->fds[0];
+	c->fds_n--;
+	memmove(c->fds, c->fds + 1, c->fds_n * sizeof(fd));
+	return fd;
+}
+
+static void keep_descriptors(struct client *c, struct msghdr *msg)
+{
+	for (struct cmsghdr *m = CMSG_FIRSTHDR(msg); m; m = CMSG_NXTHDR(msg, m)) {
+		const size_t n = (m->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (m->cmsg_level != SOL_SOCKET || m->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(m) + i * sizeof(fd), sizeof(fd));
+			if (c->fds_n < CLIENT_FDS_MAX)
+				c->fds[c->fds_n++] = fd;
+			else
+				(void)close(fd);
+		}
+	}
+}
+
+/* As recv(2), and keeps what comes by SCM_RIGHTS. */
+static ssize_t client_receive(struct client *c, char *buf, size_t size)
+{
+	union {
+		char room[CMSG_SPACE(CLIENT_FDS_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { buf, size };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control.room,
+			      .msg_controllen = sizeof(control.room) };
+	const ssize_t n = recvmsg(c->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (n >= 0)
+		keep_descriptors(c, &msg);
+	return n;
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct client *c = arg;
@@ -450,7 +500,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	ssize_t n;
 
 	(void)what;
-	n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+	(void)fd;
+	n = client_receive(c, buf, sizeof(buf));
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n < 0 || (n > 0 && proto_lines_feed(&c->lines, buf, (size_t)n) < 0)) {
@@ -550,6 +601,8 @@ void client_free(struct client *c)
 		event_free(c->work);
 	if (c->fd >= 0)
 		(void)close(c->fd);
+	for (size_t i = 0; i < c->fds_n; i++)
+		(void)close(c->fds[i]);
 	proto_lines_fini(&c->lines);
 	free(c);
 }

@@ -16,6 +16,7 @@ struct post;
 enum {
 	CLIENT_CALLS_MAX = 64, /* unanswered calls of one client: then it is not read from */
 	CLIENT_OUTPUT_MAX = 4 << 20, /* octets that wait for a client to read them */
+	CLIENT_FDS_MAX = 16, /* descriptors of one client that no call has taken */
 	CONTROL_CALLS_MAX = 4096, /* of all clients, those that have gone included */
 };
 
@@ -51,6 +52,8 @@ struct client {
 	bool more; /* lines may wait unread */
 	struct event *readable, *writable, *work;
 	struct proto_lines lines;
+	int fds[CLIENT_FDS_MAX]; /* that came with questions, oldest first; owned */
+	size_t fds_n;
 	struct exchange *first, **last; /* questions, oldest first */
 	size_t unanswered; /* calls */
 	struct chunk *out, **out_last;
@@ -76,5 +79,7 @@ void client_free(struct client *c);
 void client_wake(struct client *c);
 /* Sends what can be sent now. */
 void client_flush(struct client *c);
+/* The oldest descriptor that came and was not taken: now the caller's. -1: there is none. */
+int client_take_fd(struct client *c);
 /* A call of an exchange was answered. */
 void exchange_answered(struct exchange *x);

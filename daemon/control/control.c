@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "control/held.h"
 #include "control/internal.h"
 
 enum {
@@ -314,6 +315,7 @@ void control_free(struct control *c)
 	control_stop(c);
 	if (c->post)
 		post_drain(c->post);
+	held_free_all(&c->held);
 	/* Nobody is left who could answer these. */
 	while (c->calls) {
 		c->calls->refs = 1;

@@ -13,6 +13,7 @@ struct control {
 	struct client *dead; /* to be freed by reap */
 	struct event *reap, *pause;
 	struct post *post; /* answers of the record's reader thread */
+	struct held *held; /* listeners of programs; see held.h */
 	struct call *calls;
 	size_t calls_n;
 	struct control_counters counters;

@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "host/sockets.h"
@@ -191,6 +193,13 @@ static struct listen_op *waiting_take(struct served *ls)
 	return op;
 }
 
+/* A descriptor that the worker did not get is closed here. */
+static void give_up_descriptor(struct listen_op *op)
+{
+	if (op->req.ask == WORKER_LISTEN && op->req.listen.fd >= 0)
+		(void)close(op->req.listen.fd);
+}
+
 /* As many as may be under way. Some always are while others wait, so that an
  * answer leads here again. */
 static void ask_waiting(struct served *ls)
@@ -206,6 +215,7 @@ static void ask_waiting(struct served *ls)
 			ls->asked++;
 			continue;
 		}
+		give_up_descriptor(op);
 		op->req.rc = errmsg(&op->req.err, rc, "the worker takes no requests: %s",
 				    strerror(-rc));
 		op->answered(op);
@@ -247,6 +257,7 @@ static int op_send(struct listen_op *op, void (*answered)(struct listen_op *op),
 		ls->waiting_last = &op->next;
 		return 0;
 	}
+	give_up_descriptor(op);
 	free(op);
 	return rc == -EAGAIN
 		       ? errmsg(ret_err, rc, "too many requests wait for the worker: try again")
@@ -345,16 +356,16 @@ void served_set_worker(struct served *ls, struct worker *w)
 
 	ls->worker = w;
 	while (!w && (op = waiting_take(ls))) {
+		give_up_descriptor(op);
 		op->req.rc = errmsg(&op->req.err, -ESHUTDOWN, "the daemon is stopping");
 		op->answered(op);
 	}
 }
 
-int served_check(const struct served *ls, const struct config_listener *spec,
-		 struct errmsg *ret_err)
+static int check_address(const struct served *ls, const struct config_listener *spec,
+			 struct errmsg *ret_err)
 {
 	char address[ENDPOINT_TEXT];
-	int rc;
 
 	if (!ls->cfg.shield && addr_is_any(&spec->address.addr))
 		return errmsg(
@@ -365,12 +376,24 @@ int served_check(const struct served *ls, const struct config_listener *spec,
 	if (addr_is_multicast(&spec->address.addr) || addr_is_broadcast(&spec->address.addr))
 		return errmsg(ret_err, -EINVAL, "%s: TCP needs a unicast address",
 			      endpoint_format(&spec->address, address));
+	return 0;
+}
+
+static int check_free(const struct config_listener *spec, struct errmsg *ret_err)
+{
+	return sockets_check_free(&spec->address.addr, spec->address.port, spec->address.port,
+				  ret_err);
+}
+
+int served_check(const struct served *ls, const struct config_listener *spec,
+		 struct errmsg *ret_err)
+{
+	int rc = check_address(ls, spec, ret_err);
+
 	/* A program that is missing is a listener refused, not a listener not found. */
-	rc = worker_check_service(spec->service, ret_err) ? -EINVAL : 0;
 	if (rc == 0)
-		rc = sockets_check_free(&spec->address.addr, spec->address.port, spec->address.port,
-					ret_err);
-	return rc;
+		rc = worker_check_service(spec->service, ret_err) ? -EINVAL : 0;
+	return rc ? rc : check_free(spec, ret_err);
 }
 
 static void on_opened(struct listen_op *op)
@@ -424,17 +447,15 @@ static int check_room(const struct served *ls, const struct endpoint *address,
 	return 0;
 }
 
-int served_open(struct served *ls, const struct config_listener *spec, bool configured,
-		served_done_fn *done, void *arg, struct errmsg *ret_err)
+/* After the checks. fd: see served_open_stream(); -1: none. */
+static int open_checked(struct served *ls, const struct config_listener *spec, bool configured,
+			int fd, served_done_fn *done, void *arg, struct errmsg *ret_err)
 {
 	struct listen_op *op;
 	struct listener *l;
-	int rc;
+	int rc = 0;
 
-	rc = check_room(ls, &spec->address, ret_err);
-	if (rc == 0)
-		rc = served_check(ls, spec, ret_err);
-	if (rc == 0 && !rule_stands(ls, &spec->address))
+	if (!rule_stands(ls, &spec->address))
 		rc = served_shield(ls, spec, 1, ret_err);
 	if (rc < 0)
 		return rc;
@@ -443,6 +464,8 @@ int served_open(struct served *ls, const struct config_listener *spec, bool conf
 	op = op_new(ls, WORKER_LISTEN, l->id, done, arg);
 	if (op) {
 		request_fill(&op->req, l);
+		op->req.listen.stream = fd >= 0;
+		op->req.listen.fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
 		rc = op_send(op, on_opened, ret_err);
 	} else {
 		rc = errmsg(ret_err, -ENOMEM, "no memory");
@@ -452,6 +475,28 @@ int served_open(struct served *ls, const struct config_listener *spec, bool conf
 		undo_rule(ls, configured);
 	}
 	return rc;
+}
+
+int served_open(struct served *ls, const struct config_listener *spec, bool configured,
+		served_done_fn *done, void *arg, struct errmsg *ret_err)
+{
+	int rc = check_room(ls, &spec->address, ret_err);
+
+	if (rc == 0)
+		rc = served_check(ls, spec, ret_err);
+	return rc ? rc : open_checked(ls, spec, configured, -1, done, arg, ret_err);
+}
+
+int served_open_stream(struct served *ls, const struct config_listener *spec, int fd,
+		       served_done_fn *done, void *arg, struct errmsg *ret_err)
+{
+	int rc = check_room(ls, &spec->address, ret_err);
+
+	if (rc == 0)
+		rc = check_address(ls, spec, ret_err);
+	if (rc == 0)
+		rc = check_free(spec, ret_err);
+	return rc ? rc : open_checked(ls, spec, false, fd, done, arg, ret_err);
 }
 
 static void on_closed(struct listen_op *op)

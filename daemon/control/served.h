@@ -63,6 +63,10 @@ int served_shield(struct served *ls, const struct config_listener *more, size_t 
 /* 0: done() follows. -EADDRINUSE, -ENOBUFS, -EINVAL, -EAGAIN, ...: refused, nothing has changed. */
 int served_open(struct served *ls, const struct config_listener *spec, bool configured,
 		served_done_fn *done, void *arg, struct errmsg *ret_err);
+/* The same for a program that holds the other end of fd, a nonblocking UNIX stream socket: what is
+ * accepted goes to it. fd stays the caller's. */
+int served_open_stream(struct served *ls, const struct config_listener *spec, int fd,
+		       served_done_fn *done, void *arg, struct errmsg *ret_err);
 /* -ENOENT: it does not listen there. */
 int served_close(struct served *ls, const struct endpoint *address, served_done_fn *done, void *arg,
 		 struct errmsg *ret_err);

@@ -218,13 +218,19 @@ static bool pull_once(struct plumb *p)
 {
 	struct session *const s = p->session;
 	uint8_t *const buf = s->host->scratch;
-	const ssize_t n = read(p->from, buf, SERVICE_SCRATCH_BYTES);
+	/* Who holds the other end of a socket may have made ours block. */
+	const ssize_t n = p->socket ? recv(p->from, buf, SERVICE_SCRATCH_BYTES, MSG_DONTWAIT)
+				    : read(p->from, buf, SERVICE_SCRATCH_BYTES);
 	size_t taken;
 
 	if (n < 0 && errno == EINTR)
 		return true;
 	if (n < 0 && errno == EAGAIN && !p->draining) {
 		(void)event_add(p->ev_from, NULL);
+		return false;
+	}
+	if (n < 0 && errno == ECONNRESET && p->socket && p->reset_aborts) {
+		session_abort(s); /* it was closed with text unread, and a kernel's TCP would */
 		return false;
 	}
 	if (n < 0 && errno != EAGAIN && p->failed) {

@@ -17,6 +17,7 @@ struct plumb {
 	int to; /* gets what the peer sends; owned; -1: nobody reads, so it is thrown away */
 	int from; /* gives what we send; owned; may be the same as `to`; -1: ended */
 	bool socket; /* to and from are one socket */
+	bool reset_aborts; /* closed by its holder with text unread: RST */
 	bool draining; /* who writes to `from` is gone: nothing there now means nothing ever */
 	struct event *ev_to, *ev_from;
 	uint8_t *held; /* read from `from` and not taken yet; malloc'ed */

@@ -129,6 +129,27 @@ int service_new_stream(struct service **ret_service)
 	return new_service(&service_stream, ret_service);
 }
 
+int service_new_accepted(int fd, uint32_t backlog, struct service **ret_service)
+{
+	struct stream_accept *accept;
+	int rc = stream_accept_new(fd, backlog, &accept);
+
+	if (rc)
+		return rc;
+	rc = new_service(&service_accepted, ret_service);
+	if (rc)
+		stream_accept_free(accept);
+	else
+		(*ret_service)->accept = accept;
+	return rc;
+}
+
+void service_stop(struct service *v)
+{
+	if (v->accept)
+		stream_accept_stop(v->accept);
+}
+
 struct service *service_ref(struct service *v)
 {
 	v->refs++;
@@ -141,6 +162,7 @@ void service_unref(struct service *v)
 		return;
 	if (v->ops->destroy)
 		v->ops->destroy(v);
+	stream_accept_free(v->accept);
 	free(v);
 }
 
@@ -169,6 +191,7 @@ int service_host_init(struct service_host *h)
 void service_host_fini(struct service_host *h)
 {
 	exec_host_fini(h);
+	stream_host_fini(h);
 	free(h->scratch);
 	free(h->chargen);
 	h->scratch = h->chargen = NULL;

@@ -26,6 +26,8 @@ struct service;
 struct session;
 struct spawner_channel;
 struct stream;
+struct stream_accept;
+struct stream_tail;
 
 /* What services have in common on one worker. The worker fills in the first part. */
 struct service_host {
@@ -47,11 +49,12 @@ struct service_host {
 	uint32_t processes; /* exec: running now */
 	uint64_t relay_connected, relay_failed; /* relay: attempts to connect to a backend */
 	struct exec_host *exec; /* owned by exec.c */
+	struct stream_tail *tails; /* owned by stream.c: what holders have still to read */
 	uint8_t *scratch; /* SERVICE_SCRATCH_BYTES, for the length of a call */
 	uint8_t *chargen; /* the pattern */
 };
 
-enum { SERVICE_SCRATCH_BYTES = 65536 };
+enum { SERVICE_SCRATCH_BYTES = 65536, STREAM_LINE_BYTES = 192 };
 
 /* -ENOMEM and what event_new() fails by. */
 int service_host_init(struct service_host *h);
@@ -91,6 +94,7 @@ struct service {
 	char *path; /* file; owned */
 	uint32_t max_processes; /* exec; 0: no limit */
 	uint32_t processes; /* exec: running now */
+	struct stream_accept *accept; /* stream of a listener; owned */
 };
 
 /* A connection as its service sees it. The worker owns it, one for each slot of the engine. */
@@ -108,6 +112,8 @@ struct session {
 	uint32_t pid; /* exec: its process; 0: none, or it has not started yet */
 	int32_t exit_status; /* exec: status or -signal; INT32_MIN: none or running */
 	uint64_t run_us; /* exec: the process's life */
+	int end_errno; /* stream: what its holder is told when it is closed by a hangup; 0: nothing */
+	uint32_t skip; /* stream: octets in fd that are not the connection's */
 	int fd; /* stream: set before it is opened, owned until then; -1: none */
 	union { /* the service's own */
 		uint32_t chargen_at; /* chargen: offset in its pattern */
@@ -127,6 +133,12 @@ int service_new(const char *text, uint32_t max_processes, struct service **ret_s
 		struct errmsg *ret_err);
 /* What WORKER_CONNECT with a descriptor is served. */
 int service_new_stream(struct service **ret_service);
+/* A listener's whose connections go to a program, which holds the other end of fd, a UNIX stream socket:
+ * for each a line, of STREAM_LINE_BYTES, with its descriptor. At most `backlog` lie there unread; more
+ * are reset. fd stays the caller's. -EMFILE, -ENOMEM. */
+int service_new_accepted(int fd, uint32_t backlog, struct service **ret_service);
+/* The listener is closed: nothing is accepted any more, and whoever accepts is told. */
+void service_stop(struct service *v);
 struct service *service_ref(struct service *v);
 void service_unref(struct service *v); /* NULL is nothing */
 int service_check(const char *text, struct errmsg *ret_err);
@@ -152,10 +164,15 @@ void session_fini(struct session *s, bool hangup);
 void session_abort(struct session *s);
 
 extern const struct service_ops service_echo, service_discard, service_chargen, service_daytime,
-	service_exec, service_file, service_relay, service_stream, service_sink;
+	service_exec, service_file, service_relay, service_stream, service_accepted, service_sink;
 
 /* For service.c. inetd.c: the pattern of chargen, malloc'ed. */
 uint8_t *chargen_new(void);
+/* stream.c */
+void stream_accept_free(struct stream_accept *a);
+void stream_host_fini(struct service_host *h);
+int stream_accept_new(int fd, uint32_t backlog, struct stream_accept **ret_accept);
+void stream_accept_stop(struct stream_accept *a);
 int exec_host_init(struct service_host *h);
 void exec_host_fini(struct service_host *h);
 void exec_host_kill(struct service_host *h);

@@ -1,15 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* stream: the octets of a connection on a UNIX stream socket that somebody else holds the other end
- * of. His end of file is our FIN; the peer's FIN is his end of file.
+ * of. His end of file is our FIN; the peer's FIN is his end of file. A UNIX stream carries no reset:
+ * he sees a hangup, and our end's name tells the errno.
  */
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/end_name.h"
 #include "service/plumb.h"
+
+/* What arrived before a connection ended and its holder has not read: it outlives the connection. */
+struct stream_tail {
+	struct stream_tail *next, **at; /* *at == this */
+	struct event *ev;
+	int fd; /* owned */
+	int end_errno; /* as session.end_errno */
+	size_t len, sent;
+	uint8_t *data; /* owned */
+};
 
 struct stream {
 	struct plumb plumb;
@@ -69,6 +87,117 @@ static void on_from_ended(struct plumb *p)
 		session_sink(s, false);
 }
 
+/* ---- after the end ---- */
+
+static void tail_free(struct stream_tail *t)
+{
+	*t->at = t->next;
+	if (t->next)
+		t->next->at = t->at;
+	if (t->ev)
+		event_free(t->ev);
+	if (t->fd >= 0) {
+		end_name_set(t->fd, t->end_errno);
+		(void)close(t->fd);
+	}
+	free(t->data);
+	free(t);
+}
+
+static void on_tail(evutil_socket_t fd, short what, void *arg)
+{
+	struct stream_tail *const t = arg;
+	const ssize_t n = send(fd, t->data + t->sent, t->len - t->sent,
+			       MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	(void)what;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n > 0)
+		t->sent += (size_t)n;
+	if (n < 0 || t->sent == t->len)
+		tail_free(t);
+}
+
+/* What waits unread in the engine, in memory of its own. NULL: nothing, or no memory for it. */
+static uint8_t *take_unread(const struct session *s, size_t *ret_len)
+{
+	struct engine *const e = s->host->engine;
+	uint8_t *data = NULL;
+	size_t len = 0, room = 0;
+	struct span span;
+
+	while (conn_peek(e, s->id, &span, 1)) {
+		if (room - len < span.len) {
+			uint8_t *const more = realloc(data, 2 * room + span.len);
+
+			if (!more)
+				break;
+			data = more;
+			room = 2 * room + span.len;
+		}
+		memcpy(data + len, span.base, span.len);
+		len += span.len;
+		if (conn_consume(e, s->host->now, s->id, span.len))
+			break;
+	}
+	*ret_len = len;
+	return data;
+}
+
+/* Octets that the holder has still to read. False: there are none. */
+static bool tail_new(struct session *s, int fd, int end_errno)
+{
+	struct service_host *const h = s->host;
+	size_t len;
+	uint8_t *const data = take_unread(s, &len);
+	struct stream_tail *const t = data ? calloc(1, sizeof(*t)) : NULL;
+
+	if (!t) {
+		free(data);
+		return false;
+	}
+	t->data = data;
+	t->len = len;
+	t->end_errno = end_errno;
+	t->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	t->ev = t->fd >= 0 ? event_new(h->base, t->fd, EV_WRITE | EV_PERSIST, on_tail, t) : NULL;
+	t->at = &h->tails;
+	t->next = h->tails;
+	if (t->next)
+		t->next->at = &t->next;
+	h->tails = t;
+	if (t->ev && event_add(t->ev, NULL) == 0)
+		return true;
+	tail_free(t);
+	return false;
+}
+
+void stream_host_fini(struct service_host *h)
+{
+	while (h->tails)
+		tail_free(h->tails);
+}
+
+/* ---- a connection ---- */
+
+/* A program fills its end so that it is not writable before the connection is there. */
+static int skip(struct session *s, int fd)
+{
+	while (s->skip) {
+		const size_t want = s->skip < SERVICE_SCRATCH_BYTES ? s->skip
+								    : SERVICE_SCRATCH_BYTES;
+		const ssize_t n = recv(fd, s->host->scratch, want, MSG_DONTWAIT);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return -EPIPE;
+		s->skip -= (uint32_t)n;
+	}
+	return 0;
+}
+
 static int stream_open(struct session *s)
 {
 	struct stream *const st = calloc(1, sizeof(*st));
@@ -77,9 +206,10 @@ static int stream_open(struct session *s)
 	if (!st)
 		return -ENOMEM;
 	st->gone_fd = -1;
+	st->plumb.reset_aborts = true;
 	st->plumb.from_ended = on_from_ended;
 	st->plumb.to_ended = on_to_ended;
-	if (plumb_init(&st->plumb, s, fd, fd)) {
+	if (skip(s, fd) || plumb_init(&st->plumb, s, fd, fd)) {
 		free(st);
 		return -ENOMEM;
 	}
@@ -107,8 +237,17 @@ static void stream_writable(struct session *s)
 static void stream_closed(struct session *s, bool hangup)
 {
 	struct stream *const st = s->stream;
+	const int end_errno = hangup ? s->end_errno : 0;
 
 	s->stream = NULL;
+	if (st->plumb.to >= 0 && tail_new(s, st->plumb.to, end_errno)) {
+		/* Its last octets, and then its end, are the tail's. */
+		if (st->plumb.from < 0)
+			(void)close(st->plumb.to);
+		st->plumb.to = -1;
+	} else if (st->plumb.to >= 0 || st->plumb.from >= 0) {
+		end_name_set(st->plumb.to >= 0 ? st->plumb.to : st->plumb.from, end_errno);
+	}
 	plumb_fini(&st->plumb);
 	if (st->ev_gone)
 		event_free(st->ev_gone);
@@ -123,6 +262,130 @@ const struct service_ops service_stream = {
 	.direct = true,
 	.hidden = true,
 	.open = stream_open,
+	.text = stream_text,
+	.readable = stream_readable,
+	.writable = stream_writable,
+	.peer_closed = stream_readable,
+	.closed = stream_closed,
+};
+
+/* ---- a listener ---- */
+
+struct stream_accept {
+	int fd; /* owned; -1: stopped */
+	uint32_t backlog;
+	int line_cost; /* what one line adds to the kernel's count of unread octets; 0: not known yet */
+};
+
+int stream_accept_new(int fd, uint32_t backlog, struct stream_accept **ret_accept)
+{
+	struct stream_accept *const a = calloc(1, sizeof(*a));
+	/* A line takes about a KiB there; the kernel has a limit of its own. */
+	const int room = backlog < 65536 ? (int)backlog * 2048 : 1 << 27;
+
+	if (!a)
+		return -ENOMEM;
+	a->backlog = backlog;
+	a->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (a->fd < 0) {
+		free(a);
+		return -EMFILE;
+	}
+	(void)setsockopt(a->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	*ret_accept = a;
+	return 0;
+}
+
+void stream_accept_stop(struct stream_accept *a)
+{
+	if (a->fd < 0)
+		return;
+	(void)shutdown(a->fd, SHUT_RDWR); /* also for those who hold a duplicate */
+	(void)close(a->fd);
+	a->fd = -1;
+}
+
+/* What is not accepted yet has its descriptor on the way: it hangs up, and is reset. */
+void stream_accept_free(struct stream_accept *a)
+{
+	if (!a)
+		return;
+	stream_accept_stop(a);
+	free(a);
+}
+
+static ssize_t send_line(int sock, char line[static STREAM_LINE_BYTES], int fd)
+{
+	union {
+		char room[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { 0 };
+	struct iovec iov = { line, STREAM_LINE_BYTES };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control.room,
+			      .msg_controllen = sizeof(control.room) };
+	struct cmsghdr *const h = CMSG_FIRSTHDR(&msg);
+
+	h->cmsg_level = SOL_SOCKET;
+	h->cmsg_type = SCM_RIGHTS;
+	h->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(h), &fd, sizeof(int));
+	return sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* Hands the other end of s->fd to whoever accepts. The lines that wait are counted by the kernel. */
+static int hand_over(struct stream_accept *a, const struct session *s, int fd)
+{
+	char line[STREAM_LINE_BYTES], local[ENDPOINT_TEXT], remote[ENDPOINT_TEXT];
+	int before = 0, after = 0;
+	ssize_t n;
+
+	memset(line, ' ', sizeof(line));
+	(void)snprintf(line, sizeof(line),
+		       "{\"id\":%" PRIu64 ",\"local\":\"%s\",\"remote\":\"%s\",\"scope\":%" PRIu32
+		       "}",
+		       s->serial, endpoint_format(&s->flow.local, local),
+		       endpoint_format(&s->flow.remote, remote), s->flow.scope);
+	line[strlen(line)] = ' ';
+	line[sizeof(line) - 1] = '\n';
+	if (ioctl(a->fd, SIOCOUTQ, &before) < 0)
+		return -errno;
+	if (a->line_cost && before / a->line_cost >= (int)a->backlog)
+		return -EAGAIN;
+	n = send_line(a->fd, line, fd);
+	if (n != (ssize_t)sizeof(line))
+		return n < 0 ? -errno : -EMSGSIZE;
+	if (!before && ioctl(a->fd, SIOCOUTQ, &after) == 0 && after > a->line_cost)
+		a->line_cost = after;
+	return 0;
+}
+
+static int accepted_open(struct session *s)
+{
+	struct stream_accept *const a = s->service ? s->service->accept : NULL;
+	int ends[2], rc;
+
+	if (!a || a->fd < 0)
+		return -EPIPE;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return -errno;
+	rc = fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : hand_over(a, s, ends[1]);
+	(void)close(ends[1]);
+	if (rc) {
+		(void)close(ends[0]);
+		return rc;
+	}
+	s->fd = ends[0];
+	return stream_open(s);
+}
+
+const struct service_ops service_accepted = {
+	.name = "stream",
+	.help = "a program that accepts",
+	.direct = true,
+	.hidden = true,
+	.open = accepted_open,
 	.text = stream_text,
 	.readable = stream_readable,
 	.writable = stream_writable,

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/end_name.h"
 #include "worker/inside.h"
 
 static const char *service_name(const struct conn *c)
@@ -286,8 +287,11 @@ static void serve_closed(struct worker *w, struct conn *c, const struct report *
 	}
 	worker_forget_holder(c);
 	answer_connect(w, c, r->opened_before ? 0 : end_errno(r->reason), r->reason);
-	if (c->session.fd >= 0)
+	c->session.end_errno = -end_errno(r->reason);
+	if (c->session.fd >= 0) {
+		end_name_set(c->session.fd, c->session.end_errno);
 		(void)close(c->session.fd);
+	}
 	session_fini(&c->session, r->reason != END_NORMAL);
 	if (c->owned.port) {
 		own_remove(&w->own, &c->owned);

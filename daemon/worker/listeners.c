@@ -101,8 +101,10 @@ static struct listener *new_listener(struct worker *w, struct worker_request *re
 	}
 	req->listen.service[sizeof(req->listen.service) - 1] = 0;
 	req->listen.name[sizeof(req->listen.name) - 1] = 0;
-	*ret_rc = service_new(req->listen.service, req->listen.max_processes, &l->service,
-			      &req->err);
+	*ret_rc = req->listen.stream
+			  ? service_new_accepted(req->listen.fd, req->listen.backlog, &l->service)
+			  : service_new(req->listen.service, req->listen.max_processes, &l->service,
+					&req->err);
 	if (*ret_rc) {
 		free(l);
 		return NULL;
@@ -149,6 +151,8 @@ int listeners_add(struct worker *w, struct worker_request *req)
 	struct listener *l;
 	int rc;
 
+	if (req->listen.stream && req->listen.fd < 0)
+		return errmsg(&req->err, -EMFILE, "no descriptor is left");
 	if (!req->listen.local.port || listeners_find(w, req->listen.id))
 		return errmsg(&req->err, -EINVAL,
 			      "a listener needs a port and a number of its own");
@@ -173,6 +177,7 @@ static void drain(struct worker *w, struct listener *l)
 	(void)engine_listener_status(w->engine, l->tcp, &l->last);
 	(void)engine_unlisten(w->engine, w->host.now, l->tcp);
 	l->draining = true;
+	service_stop(l->service);
 	if (!l->live)
 		remove_listener(w, l);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/end_name.h"
 #include "worker/inside.h"
 
 enum { ASKS_PER_WAKEUP = 32, PAGE_MAX = 1024 };
@@ -17,15 +18,17 @@ void worker_answer(struct worker *w, struct worker_request *req, int rc)
 	(void)mailbox_put(&w->answers, req); /* `outstanding` keeps room for every answer */
 }
 
-static void close_connect_fd(struct worker_request *req)
+static void close_fd(struct worker_request *req)
 {
 	if (req->ask == WORKER_CONNECT && req->connect.fd >= 0)
 		(void)close(req->connect.fd);
+	if (req->ask == WORKER_LISTEN && req->listen.stream)
+		(void)close(req->listen.fd);
 }
 
 void worker_refuse(struct worker *w, struct worker_request *req)
 {
-	close_connect_fd(req);
+	close_fd(req);
 	worker_answer(w, req, -ESHUTDOWN);
 }
 
@@ -140,7 +143,7 @@ static int check_destination(const struct worker *w, struct worker_request *req)
 	return 0;
 }
 
-/* Sends the SYN; 0: the answer comes when the handshake is done. */
+/* Sends the SYN. 1: the answer comes when the handshake is done. */
 static int serve_connect(struct worker *w, struct worker_request *req)
 {
 	struct conn_open open = { .flow = { .local = req->connect.local,
@@ -173,7 +176,13 @@ static int serve_connect(struct worker *w, struct worker_request *req)
 	if (c->session.service)
 		c->session.ops = c->session.service->ops;
 	c->session.fd = req->connect.fd;
-	c->connect = req;
+	c->session.skip = req->connect.skip;
+	if (!req->connect.early) {
+		c->connect = req;
+		return 1;
+	}
+	req->connect.ret_serial = c->session.serial;
+	req->connect.ret_flow = c->session.flow;
 	return 0;
 }
 
@@ -281,7 +290,9 @@ static int serve(struct worker *w, struct worker_request *req)
 
 	switch (req->ask) {
 	case WORKER_LISTEN:
-		return listeners_add(w, req);
+		rc = listeners_add(w, req);
+		close_fd(req);
+		return rc;
 	case WORKER_UNLISTEN:
 		return listeners_close(w, req->unlisten.id);
 	case WORKER_LISTENERS:
@@ -292,9 +303,11 @@ static int serve(struct worker *w, struct worker_request *req)
 		return serve_connection(w, req);
 	case WORKER_CONNECT:
 		rc = serve_connect(w, req);
-		if (rc)
-			close_connect_fd(req);
-		return rc ? rc : 1;
+		if (rc < 0 && req->connect.early)
+			end_name_set(req->connect.fd, -rc);
+		if (rc < 0)
+			close_fd(req);
+		return rc;
 	case WORKER_CLOSE:
 	case WORKER_RESET:
 		return serve_end(w, req);

@@ -91,6 +91,10 @@ struct worker_request {
 			struct endpoint local;
 			struct tcp_params params;
 			uint32_t backlog, max_connections, max_processes;
+			/* A program's: accepted connections go to the other end of fd, which is given to
+			 * the worker, also on failure. Else fd means nothing. */
+			bool stream;
+			int fd;
 			char name[64];
 			char service[SERVICE_TEXT_MAX];
 		} listen;
@@ -121,6 +125,8 @@ struct worker_request {
 			struct endpoint local; /* addr_any: by the route; port 0: any of ours */
 			struct tcp_params params;
 			int fd;
+			bool early; /* answer once the SYN is queued: the rest is told by fd alone */
+			uint32_t skip; /* octets in fd to throw away once ESTABLISHED */
 			uint64_t ret_serial; /* also on failure, when a SYN was sent; else 0 */
 			struct flow ret_flow;
 		} connect; /* -ECONNREFUSED, -ETIMEDOUT, -ENETUNREACH, -EADDRINUSE, -EADDRNOTAVAIL ... */

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Streams: a program's connections over tcpfsmd, as UNIX stream sockets. It needs no other library.
+ *
+ * A connection is a UNIX stream socket whose other end the daemon holds. It is read, written, polled,
+ * shut down and closed as any socket. What a UNIX socket cannot say, tcpfsm_error() does.
+ *
+ * Calls that can fail return -errno; ret_ arguments are written only on success. `path` is the control
+ * socket; NULL: $TCPFSM_SOCKET, $RUNTIME_DIRECTORY/control.sock, /run/tcpfsmd/control.sock.
+ * Addresses are sockaddr_in6, those of IPv4 as ::ffff:a.b.c.d. Everything here may be called by
+ * several threads.
+ */
+#pragma once
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+enum {
+	TCPFSM_BACKLOG_MAX = 400
+}; /* the kernel holds no more unaccepted descriptors than about this */
+
+struct tcpfsm_name {
+	uint64_t id; /* the daemon's number of it; 0: a listener */
+	int domain; /* AF_INET or AF_INET6: what the program made it as */
+	bool listens;
+	struct sockaddr_in6 local, remote;
+};
+
+struct tcpfsm_connect {
+	const char *path;
+	int domain; /* for the name; 0: by the address */
+	struct sockaddr_in6 remote;
+	const struct sockaddr_in6 *source; /* NULL: any; port 0: any of the daemon's */
+	const char *tcp; /* NULL, or KEY=VALUE,... of [Tcp] */
+};
+
+/* What the daemon knows of an open connection. Octets and microseconds. */
+struct tcpfsm_info {
+	char state[16]; /* "established", "fin_wait_1", ... */
+	uint64_t rtt_us, rttvar_us, rttmin_us, rto_us;
+	uint64_t snd_mss_bytes, rcv_mss_bytes, cwnd_bytes, ssthresh_bytes;
+	uint64_t snd_wnd_bytes, rcv_wnd_bytes, snd_wscale, rcv_wscale;
+	uint64_t unacked_bytes, send_queue_bytes, recv_queue_bytes, backoffs;
+	uint64_t bytes_in, bytes_out, segments_in, segments_out;
+	uint64_t retransmitted_segments, retransmitted_bytes;
+	bool timestamps, window_scaling;
+};
+
+/* Any address of either family, as a sockaddr_in6. -EAFNOSUPPORT, -EINVAL. */
+int tcpfsm_address(const struct sockaddr *sa, socklen_t len, struct sockaddr_in6 *ret_address);
+
+/* A pair: ret_ends[0] is the program's for good, ret_ends[1] goes to the daemon and is closed then.
+ * flags: SOCK_NONBLOCK (of the program's end), SOCK_CLOEXEC. */
+int tcpfsm_pair(int flags, int ret_ends[2]);
+/* Sends the SYN. The program's end becomes writable when the connection is there or has failed; after
+ * a failure it is good for nothing but tcpfsm_error() and close(). daemon_end is closed by this. */
+int tcpfsm_connect_begin(const struct tcpfsm_connect *c, int end, int daemon_end,
+			 struct tcpfsm_name *ret_name);
+/* -EINPROGRESS: not yet; 0: it is there; else why not. timeout_ms as poll(2); -EINTR. */
+int tcpfsm_connect_wait(int end, int timeout_ms);
+/* Both, and waits: the descriptor. */
+int tcpfsm_connect(const struct tcpfsm_connect *c, struct tcpfsm_name *ret_name);
+
+/* `end` becomes readable when there is a connection to accept. daemon_end is closed by this. */
+int tcpfsm_listen_begin(const char *path, const struct sockaddr_in6 *local, unsigned backlog,
+			int end, int daemon_end);
+/* The listening descriptor. Closed by its last holder, it listens no more. */
+int tcpfsm_listen(const char *path, const struct sockaddr_in6 *local, unsigned backlog, int flags);
+/* The next connection's descriptor; waits unless the listening one does not block. flags as accept4.
+ * -EINVAL: it listens no more, or the daemon is gone. domain: as struct tcpfsm_name. */
+int tcpfsm_accept(int listening, int domain, int flags, struct tcpfsm_name *ret_name);
+
+/* Why a connection ended: ECONNREFUSED, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ...; 0: it has not, or in
+ * good order. May be asked any number of times, by whoever has the descriptor. */
+int tcpfsm_error(int fd);
+/* Whose is this descriptor? -ENOENT: nothing of ours. Works across fork and exec. */
+int tcpfsm_name(int fd, struct tcpfsm_name *ret_name);
+int tcpfsm_info(const char *path, uint64_t id, struct tcpfsm_info *ret_info);
+int tcpfsm_reset(const char *path, uint64_t id); /* RST now */
