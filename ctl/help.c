@@ -45,6 +45,8 @@ void help_all(FILE *out)
 	fputs("Usage: tcpfsmctl [OPTIONS] COMMAND [ARGUMENTS]\n\nCommands:\n", out);
 	for (size_t m = 0; m < METHOD__COUNT; m++)
 		put_summary(out, (enum method)m);
+	fprintf(out, "  %-20s %s\n", "run",
+		"Run a program whose TCP goes through the daemon: run --help");
 	fputc('\n', out);
 	put_global(out);
 	fputs("\nExit: 0 ok, 1 refused, 2 usage, 3 no daemon, 4 no such object, 5 permission, 6 "
@@ -175,6 +177,8 @@ static void offer_commands(FILE *out, const char *word, size_t n, const char *co
 		if (!again)
 			offer(out, word, next);
 	}
+	if (!n)
+		offer(out, word, "run");
 }
 
 static void offer_values(FILE *out, const char *word, const struct method_info *info)

@@ -12,6 +12,7 @@
 #include "ctl/arguments.h"
 #include "ctl/help.h"
 #include "ctl/output.h"
+#include "ctl/run.h"
 #include "ctl/stream.h"
 #include "proto/proto.h"
 
@@ -305,6 +306,8 @@ int main(int argc, char **argv)
 		help_complete(stdout, (size_t)argc - 2, (const char *const *)argv + 2);
 		return EXIT_OK;
 	}
+	if (run_program(argc, argv, &code))
+		return code;
 	if (arguments_parse(argc, argv, &r.args, &err))
 		return complain_usage(&err);
 	if (!run_local(&r.args, &code)) {

@@ -1,0 +1,485 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Unmodified programs over tcpfsmd (tcpfsmctl run), against kernel peers and against each other."""
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+from lab import BUILD, TCPFSMCTL, Skip, read_all, run, until, variants
+
+CONF = '[Tcp]\nMSL=100ms\nSynTimeout=3s\n'
+SIZE = 12 << 20
+
+
+def need(program):
+    if not shutil.which(program):
+        raise Skip(f'needs {program}')
+
+
+def over(d, *argv, only=None):
+    """The command line that runs argv over the daemon."""
+    return [str(TCPFSMCTL), '-s', str(d.run / 'control.sock'), 'run', *(['--only', only] if only else []), '--', *map(str, argv)]
+
+
+def blob(lab, name='blob', size=SIZE):
+    path = pathlib.Path(lab.dir) / name
+    path.write_bytes(os.urandom(size))
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def digest(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+def wait_listener(d, port):
+    until(lambda: any(l['address'].endswith(f':{port}') for l in d.ctl('list', 'listeners')['listeners']), 15, f'a listener at {port}')
+
+
+def wait_kernel(lab, ns, port):
+    until(lambda: f':{port} ' in lab.sh(ns, 'ss -Hltn'), 15, f'a kernel listener at {port}')
+
+
+def served(d, n=1):
+    """Streams that ended: it was our TCP that carried them, and not the kernel's."""
+    rows = d.closed(n)
+    assert all(r['service'] == 'stream' for r in rows), rows
+    return rows
+
+
+HTTP = [sys.executable, '-m', 'http.server', '--bind']
+
+
+@variants(host=['10.9.0.1', '[fd09::1]'])
+def test_curl_from_a_kernel_server(lab, host):
+    d = lab.daemon(CONF)
+    path, want = blob(lab)
+    lab.popen('client', [*HTTP, '::', '8080', '--directory', lab.dir], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_kernel(lab, 'client', 8080)
+    got = f'{lab.dir}/got'
+    lab.run('server', over(d, 'curl', '-sS', '--max-time', '60', '-o', got, f'http://{host}:8080/{path.name}'))
+    assert digest(got) == want
+    assert served(d)[0]['end_reason'] == 'normal'
+
+
+@variants(host=['10.9.0.2', '[fd09::2]'])
+def test_http_server_to_kernel_clients(lab, host):
+    d = lab.daemon(CONF)
+    path, want = blob(lab)
+    p = lab.popen('server', over(d, *HTTP, '::', '8080', '--directory', lab.dir), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_listener(d, 8080)
+    assert ':8080' not in lab.sh('server', 'ss -Hltn'), 'the kernel listens'
+    gets = [lab.popen('client', ['curl', '-sS', '--max-time', '60', '-o', f'{lab.dir}/got{i}', f'http://{host}:8080/{path.name}'])
+            for i in range(4)]
+    for i, g in enumerate(gets):
+        assert g.wait(90) == 0
+        assert digest(f'{lab.dir}/got{i}') == want
+    served(d, 4)
+    p.kill()
+    p.wait()
+    until(lambda: not d.ctl('list', 'listeners')['listeners'], 10, 'its listener goes with it')
+
+
+def test_both_sides_over_one_daemon(lab):
+    d = lab.daemon(CONF)
+    path, want = blob(lab)
+    lab.popen('server', over(d, *HTTP, '10.9.0.2', '8080', '--directory', lab.dir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_listener(d, 8080)
+    lab.run('server', over(d, 'curl', '-sS', '--max-time', '60', '-o', f'{lab.dir}/got', f'http://10.9.0.2:8080/{path.name}'))
+    assert digest(f'{lab.dir}/got') == want
+    served(d, 2)
+
+
+def test_nc_listens(lab):
+    need('nc')
+    d = lab.daemon(CONF)
+    path, want = blob(lab)
+    with open(f'{lab.dir}/got', 'wb') as out:
+        p = lab.popen('server', over(d, 'nc', '-l', '9000'), stdin=subprocess.DEVNULL, stdout=out)
+        wait_listener(d, 9000)
+        lab.sh('client', f'nc -N 10.9.0.2 9000 < {path}')
+        assert p.wait(30) == 0
+    assert digest(f'{lab.dir}/got') == want
+
+
+def test_nc_connects(lab):
+    need('nc')
+    d = lab.daemon(CONF)
+    path, want = blob(lab)
+    with open(f'{lab.dir}/got', 'wb') as out:
+        p = lab.popen('client', ['nc', '-l', '9000'], stdin=subprocess.DEVNULL, stdout=out)
+        wait_kernel(lab, 'client', 9000)
+        with open(path, 'rb') as src:
+            lab.run('server', over(d, 'nc', '-N', '10.9.0.1', '9000'), stdin=src)
+        assert p.wait(30) == 0
+    assert digest(f'{lab.dir}/got') == want
+
+
+def test_socat_forks_and_executes(lab):
+    """The accepted descriptor is used by another program, after fork and exec."""
+    need('socat')
+    d = lab.daemon(CONF)
+    lab.popen('server', over(d, 'socat', 'TCP-LISTEN:9000,reuseaddr,fork', 'EXEC:cat,nofork'), stderr=subprocess.DEVNULL)
+    wait_listener(d, 9000)
+    for i in range(5):
+        s = lab.connect('10.9.0.2', 9000)
+        s.sendall(b'round %d' % i)
+        s.shutdown(socket.SHUT_WR)
+        assert read_all(s) == b'round %d' % i
+    served(d, 5)
+
+
+def test_wget(lab):
+    need('wget')
+    d = lab.daemon(CONF)
+    path, want = blob(lab)
+    lab.popen('client', [*HTTP, '10.9.0.1', '8080', '--directory', lab.dir], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_kernel(lab, 'client', 8080)
+    lab.run('server', over(d, 'wget', '-q', '-O', f'{lab.dir}/got', f'http://10.9.0.1:8080/{path.name}'))
+    assert digest(f'{lab.dir}/got') == want
+
+
+def test_nginx_with_workers(lab):
+    """The listening descriptor is shared by processes, and polled by epoll."""
+    need('nginx')
+    d = lab.daemon(CONF)
+    path, want = blob(lab)
+    os.chmod(lab.dir, 0o755)
+    conf = pathlib.Path(lab.dir) / 'nginx.conf'
+    conf.write_text(f'''daemon off; user root; worker_processes 2; pid {lab.dir}/nginx.pid; error_log {lab.dir}/error.log;
+events {{ worker_connections 256; }}
+http {{ access_log off; sendfile on; client_body_temp_path {lab.dir}/b; proxy_temp_path {lab.dir}/p; fastcgi_temp_path {lab.dir}/f;
+uwsgi_temp_path {lab.dir}/u; scgi_temp_path {lab.dir}/s; server {{ listen 8080; root {lab.dir}; }} }}\n''')
+    p = lab.popen('server', over(d, shutil.which('nginx'), '-c', conf, '-e', f'{lab.dir}/error.log'), stderr=subprocess.PIPE)
+    wait_listener(d, 8080)
+    gets = [lab.popen('client', ['curl', '-sS', '--max-time', '60', '-o', f'{lab.dir}/got{i}', f'http://10.9.0.2:8080/{path.name}'])
+            for i in range(8)]
+    for i, g in enumerate(gets):
+        assert g.wait(90) == 0, pathlib.Path(lab.dir, 'error.log').read_text()
+        assert digest(f'{lab.dir}/got{i}') == want
+    p.send_signal(signal.SIGQUIT)
+    p.wait(20)
+
+
+def python(lab, d, code, *args, ns='server', **kw):
+    path = pathlib.Path(lab.dir) / f'prog{abs(hash(code)) % 10**8}.py'
+    path.write_text(code)
+    return over(d, sys.executable, path, *args, **kw) if d else [sys.executable, str(path), *args]
+
+
+ASYNC_ECHO = '''
+import asyncio, sys
+async def serve(r, w):
+    while data := await r.read(65536):
+        w.write(data)
+        await w.drain()
+    w.close()
+async def main():
+    s = await asyncio.start_server(serve, sys.argv[1], int(sys.argv[2]))
+    print('ready', flush=True)
+    async with s:
+        await s.serve_forever()
+asyncio.run(main())
+'''
+ASYNC_CLIENT = '''
+import asyncio, hashlib, os, sys
+async def one(i):
+    data = os.urandom(300000 + i)
+    r, w = await asyncio.open_connection(sys.argv[1], int(sys.argv[2]))
+    async def feed():
+        w.write(data)
+        await w.drain()
+        w.write_eof()
+    t = asyncio.create_task(feed())
+    got = await r.read()
+    await t
+    w.close()
+    assert got == data, (len(got), len(data))
+async def main():
+    await asyncio.gather(*(one(i) for i in range(40)))
+asyncio.run(main())
+print('fine')
+'''
+
+
+@variants(ours=['server', 'client'])
+def test_asyncio(lab, ours):
+    d = lab.daemon(CONF)
+    there, back = ('server', 'client') if ours == 'server' else ('client', 'server')
+    host = '10.9.0.2' if ours == 'server' else '10.9.0.1'
+    p = lab.popen(there, python(lab, d if ours == 'server' else None, ASYNC_ECHO, host, '9000'), stdout=subprocess.PIPE)
+    assert p.stdout.readline() == b'ready\n'
+    r = lab.run(back, python(lab, d if ours == 'client' else None, ASYNC_CLIENT, host, '9000'))
+    assert r.stdout == 'fine\n', r.stderr
+    served(d, 40)
+    p.kill()
+
+
+ERRORS = '''
+import errno, select, socket, struct, sys
+def fails(f, *names):
+    try:
+        got = f()
+    except OSError as e:
+        assert errno.errorcode[e.errno] in names, (errno.errorcode[e.errno], names)
+    else:
+        raise AssertionError(('no error', got, names))
+s = socket.socket()
+fails(lambda: s.connect(('10.9.0.1', 1)), 'ECONNREFUSED')
+fails(lambda: s.connect(('10.9.0.1', 1)), 'ECONNREFUSED')
+s = socket.socket()
+fails(lambda: s.connect(('10.9.0.77', 1)), 'ETIMEDOUT', 'EHOSTUNREACH')
+fails(lambda: socket.socket().connect(('203.0.113.1', 1)), 'ENETUNREACH', 'EHOSTUNREACH')
+# Nothing is polled as there before it is there, nor as failed before it has failed.
+s = socket.socket()
+s.setblocking(False)
+ep = select.epoll()
+assert s.connect_ex(('10.9.0.77', 1)) == errno.EINPROGRESS
+ep.register(s, select.EPOLLOUT | select.EPOLLET)
+assert ep.poll(0.3) == []
+assert s.connect_ex(('10.9.0.77', 1)) == errno.EALREADY
+assert s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+assert ep.poll(20)
+assert s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in (errno.ETIMEDOUT, errno.EHOSTUNREACH)
+assert s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+# A registration made before connect() survives it.
+s = socket.socket()
+s.setblocking(False)
+assert s.connect_ex(('10.9.0.1', 9000)) == errno.EINPROGRESS
+ep.register(s, select.EPOLLOUT)
+while not (ev := dict(ep.poll(5)).get(s.fileno(), 0)) & select.EPOLLOUT: pass
+assert not ev & (select.EPOLLERR | select.EPOLLHUP), ev
+assert s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+assert s.getpeername() == ('10.9.0.1', 9000), s.getpeername()
+assert s.getsockname()[0] == '10.9.0.2' and s.getsockname()[1] >= 1024, s.getsockname()
+s.setblocking(True)
+info = s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+assert info[0] == 1, info[0]
+mss, rtt = struct.unpack_from('I', info, 16)[0], struct.unpack_from('I', info, 68)[0]
+assert 500 < mss <= 1460 and 0 < rtt < 5000000, (mss, rtt)
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+assert s.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+assert s.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
+assert socket.socket(fileno=s.detach()).family == socket.AF_INET
+'''
+RESETS = '''
+import errno, socket, sys
+s = socket.create_connection(('10.9.0.1', 9000))
+if sys.argv[1] == 'half':
+    s.shutdown(socket.SHUT_WR)
+assert s.recv(5) == b'hello'
+print('there', flush=True)
+try:
+    got = s.recv(100)
+    print('no error', got)
+except OSError as e:
+    print(errno.errorcode[e.errno])
+print(s.recv(100))
+'''
+
+
+def test_errors_are_those_of_tcp(lab):
+    d = lab.daemon(CONF)
+    listener = lab.listen('10.9.0.1', 9000)
+    r = lab.run('server', python(lab, d, ERRORS), check=False)
+    assert r.returncode == 0, r.stderr
+    listener.close()
+
+
+@variants(how=['open', 'half'])
+def test_reset_by_the_peer(lab, how):
+    d = lab.daemon(CONF)
+    listener = lab.listen('10.9.0.1', 9000)
+    p = lab.popen('server', python(lab, d, RESETS, how), stdout=subprocess.PIPE, text=True)
+    c, _ = listener.accept()
+    c.sendall(b'hello')
+    assert p.stdout.readline() == 'there\n'
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
+    c.close()
+    assert p.stdout.read() == "ECONNRESET\nb''\n"
+
+
+def test_reset_keeps_what_came_before(lab):
+    """A slow reader gets every octet, although the connection is long gone."""
+    d = lab.daemon(CONF)
+    listener = lab.listen('10.9.0.1', 9000)
+    p = lab.popen('server', python(lab, d, '''
+import socket, sys, time
+s = socket.create_connection(('10.9.0.1', 9000))
+s.shutdown(socket.SHUT_WR)
+sys.stdin.readline()
+n = 0
+while got := s.recv(65536): n += len(got)
+print(n)
+'''), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    c, _ = listener.accept()
+    assert c.recv(10) == b''
+    c.sendall(bytes(1500000))
+    c.close()
+    served(d)
+    p.stdin.write('\n')
+    p.stdin.flush()
+    assert p.stdout.read() == '1500000\n'
+
+
+def test_unread_text_at_close_is_a_reset(lab):
+    d = lab.daemon(CONF)
+    p = lab.popen('server', python(lab, d, '''
+import socket, sys
+l = socket.create_server(('', 0))
+print(l.getsockname()[1], flush=True)
+c, who = l.accept()
+assert who == c.getpeername() and who[0] == '10.9.0.1'
+c.recv(1, socket.MSG_PEEK)
+'''), stdout=subprocess.PIPE, text=True)
+    s = lab.connect('10.9.0.2', int(p.stdout.readline()))
+    s.sendall(b'never read')
+    assert p.wait(20) == 0
+    try:
+        assert not s.recv(10), 'text'
+        raise AssertionError('no reset')
+    except ConnectionResetError:
+        pass
+
+
+def test_backlog_is_a_limit(lab):
+    d = lab.daemon(CONF)
+    p = lab.popen('server', python(lab, d, '''
+import socket, sys
+l = socket.create_server(('10.9.0.2', 9000), backlog=5)
+print('ready', flush=True)
+sys.stdin.readline()
+l.setblocking(False)
+n = 0
+held = []
+while True:
+    try: held.append(l.accept())
+    except BlockingIOError: break
+print(len(held), flush=True)
+sys.stdin.readline()
+'''), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == 'ready\n'
+    for _ in range(150):
+        with contextlib.suppress(ConnectionResetError):  # at once, above the backlog
+            lab.connect('10.9.0.2', 9000)
+    until(lambda: d.ctl('status')['counters']['services_refused'] == 150 - 128, 10, 'what is above the backlog is reset')
+    p.stdin.write('\n')
+    p.stdin.flush()
+    assert p.stdout.readline() == '128\n'
+
+
+def test_a_daemon_that_dies_is_an_error(lab):
+    d = lab.daemon(CONF)
+    listener = lab.listen('10.9.0.1', 9000)
+    p = lab.popen('server', python(lab, d, '''
+import errno, socket, sys
+def name(f):
+    try: return f()
+    except OSError as e: return errno.errorcode[e.errno]
+l = socket.create_server(('10.9.0.2', 9001))
+s = socket.create_connection(('10.9.0.1', 9000))
+print('there', flush=True)
+print(name(lambda: s.recv(10)))
+print(name(lambda: l.accept()))
+print(name(lambda: socket.create_connection(('10.9.0.1', 9000))))
+'''), stdout=subprocess.PIPE, text=True)
+    c, _ = listener.accept()
+    assert p.stdout.readline() == 'there\n'
+    d.kill()
+    assert p.stdout.read() == 'ECONNRESET\nEINVAL\nENETDOWN\n'
+    c.close()
+    d2 = lab.daemon(CONF, base=d.base)  # takes the rules down again
+    d2.stop()
+
+
+def test_only_what_is_meant(lab):
+    d = lab.daemon(CONF)
+    lab.listen('10.9.0.1', 9000)
+    code = '''
+import socket
+l = socket.create_server(('10.9.0.2', 9001))
+s = socket.create_connection(('10.9.0.1', 9000))
+t = socket.create_server(('10.9.0.2', 9002))
+print('up', flush=True)
+input()
+'''
+    for only, connects, listens in (('connect', 1, []), ('listen', 0, [9001, 9002]), ('9001,9500-9600', 0, [9001]), ('listen,9002', 0, [9002])):
+        p = lab.popen('server', python(lab, d, code, only=only), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert p.stdout.readline() == 'up\n', only
+        ports = sorted(int(l['address'].rsplit(':', 1)[1]) for l in d.ctl('list', 'listeners')['listeners'] if not l['draining'])
+        assert ports == listens, (only, ports)
+        assert len(d.connections('state', 'established')) == connects, only
+        p.communicate('\n')
+        until(lambda: not d.ctl('list', 'listeners')['listeners'] and not d.connections('state', 'established'), 10, 'all goes with it')
+
+
+def test_a_thousand_connections_leave_nothing(lab):
+    d = lab.daemon(CONF)
+    p = lab.popen('server', python(lab, d, ASYNC_ECHO, '10.9.0.2', '9000'), stdout=subprocess.PIPE)
+    assert p.stdout.readline() == b'ready\n'
+    fds = pathlib.Path(f'/proc/{d.proc.pid}/fd')
+
+    def some(n):
+        for i in range(n):
+            s = lab.connect('10.9.0.2', 9000)
+            s.sendall(b'x')
+            assert s.recv(1) == b'x'
+            s.close()
+            lab.sockets.remove(s)
+    some(20)
+    until(lambda: not d.connections('state', 'established'), 10, 'they end')
+    before = len(list(fds.iterdir()))
+    some(1000)
+    until(lambda: not d.connections('state', 'established'), 10, 'they end')
+    until(lambda: len(list(fds.iterdir())) <= before, 10, 'no descriptor is left')
+    p.kill()
+
+
+def test_c_library(lab):
+    d = lab.daemon(CONF)
+    env = dict(os.environ, TCPFSM_SOCKET=str(d.run / 'control.sock'))
+    tool = str(BUILD / 'tests' / 'live' / 'stream_echo')
+    p = lab.popen('server', [tool, 'listen', '10.9.0.2', '9000'], env=env, stdout=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == 'ready\n'
+    s = lab.connect('10.9.0.2', 9000)
+    s.sendall(b'x')
+    assert s.recv(1) == b'x'
+    s.shutdown(socket.SHUT_WR)
+    assert p.stdout.read() == f'port {s.getsockname()[1]}\n' and p.wait(10) == 0
+    listener = lab.listen('10.9.0.1', 9000)
+    p = lab.popen('server', [tool, 'connect', '10.9.0.1', '9000'], env=env, stdout=subprocess.PIPE, text=True)
+    c, _ = listener.accept()
+    assert read_all(c) == b'over and out\n'
+    c.sendall(b'heard\n')
+    c.close()
+    assert p.stdout.read() == 'established 1\nheard\n' and p.wait(10) == 0
+    r = lab.run('server', [tool, 'connect', '10.9.0.1', '9'], env=env, check=False)
+    assert r.returncode == 1 and r.stderr == 'connect: Connection refused\n', r.stderr
+
+
+def test_control_refuses_what_is_no_stream(lab):
+    d = lab.daemon(CONF)
+    for method, params in (('connect', {'address': '10.9.0.1:9', 'passed': True}), ('listen.stream', {'address': '10.9.0.2:9'})):
+        try:
+            d.rpc(method, **params)
+            raise AssertionError('no error')
+        except RuntimeError as e:
+            assert 'no descriptor' in str(e), e
+        with d.control() as s, open(os.devnull) as null:
+            line = json.dumps({'jsonrpc': '2.0', 'id': 1, 'method': method, 'params': params}).encode() + b'\n'
+            socket.send_fds(s, [line], [null.fileno()])
+            assert 'no UNIX stream socket' in s.makefile().readline()
+    with d.control('observe.sock') as s:
+        a, b = socket.socketpair()
+        socket.send_fds(s, [b'listen stream 10.9.0.2:9\n'], [b.fileno()])
+        assert 'permission_denied' in s.makefile().readline()
+
+
+if __name__ == '__main__':
+    run(globals())
