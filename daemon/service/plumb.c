@@ -103,7 +103,7 @@ void plumb_fini(struct plumb *p)
 }
 
 /* Octets taken, or -errno. */
-static ssize_t write_spans(const struct plumb *p, const struct span *spans, unsigned n)
+static ssize_t write_spans(struct plumb *p, const struct span *spans, unsigned n)
 {
 	struct iovec iov[PUSH_SPANS];
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n };
@@ -115,7 +115,18 @@ static ssize_t write_spans(const struct plumb *p, const struct span *spans, unsi
 		rc = p->socket ? sendmsg(p->to, &msg, MSG_NOSIGNAL | MSG_DONTWAIT)
 			       : writev(p->to, iov, (int)n);
 	while (rc < 0 && errno == EINTR);
-	return rc < 0 ? -errno : rc;
+	if (rc >= 0)
+		return rc;
+	rc = -errno;
+	if (rc != -EAGAIN && !p->broken)
+		p->broken = (int)-rc;
+	return rc;
+}
+
+/* Did it break other than by an end? EPIPE: its FIN came first, what it sent is whole. */
+static bool has_failed(const struct plumb *p)
+{
+	return p->failed && p->broken && p->broken != EPIPE;
 }
 
 uint32_t plumb_text(struct plumb *p, struct span text)
@@ -155,8 +166,8 @@ void plumb_push(struct plumb *p)
 			(void)event_add(p->ev_to, NULL);
 			return;
 		}
-		if (taken < 0 && taken != -EPIPE && p->failed) {
-			p->failed(p, (int)-taken);
+		if (taken < 0 && has_failed(p)) {
+			p->failed(p, p->broken);
 			return;
 		}
 		if (taken < 0) {
@@ -233,8 +244,10 @@ static bool pull_once(struct plumb *p)
 		session_abort(s); /* it was closed with text unread, and a kernel's TCP would */
 		return false;
 	}
-	if (n < 0 && errno != EAGAIN && p->failed) {
-		p->failed(p, errno);
+	if (n < 0 && errno != EAGAIN && !p->broken)
+		p->broken = errno;
+	if (n <= 0 && has_failed(p)) {
+		p->failed(p, p->broken);
 		return false;
 	}
 	if (n <= 0) {

@@ -19,6 +19,7 @@ struct plumb {
 	bool socket; /* to and from are one socket */
 	bool reset_aborts; /* closed by its holder with text unread: RST */
 	bool draining; /* who writes to `from` is gone: nothing there now means nothing ever */
+	int broken; /* a write's errno: the kernel tells a socket's error once, to whoever comes first */
 	struct event *ev_to, *ev_from;
 	uint8_t *held; /* read from `from` and not taken yet; malloc'ed */
 	size_t held_len, held_at;
