@@ -98,11 +98,13 @@ static bool common_number(const struct row *row, enum proto_field f, bool *ret_t
 	case FIELD_RTT:
 		*ret_there = unless_zero(EITHER(srtt_us), ret_value);
 		return true;
-	case FIELD_RTTVAR:
-		*ret_there = unless_zero(EITHER(rttvar_us), ret_value);
+	case FIELD_RTTVAR: /* 0 is a variation too, once there is a measurement */
+		*ret_there = EITHER(srtt_us) != 0;
+		*ret_value = EITHER(rttvar_us);
 		return true;
 	case FIELD_RTTMIN:
-		*ret_there = unless_zero(EITHER(rttmin_us), ret_value);
+		*ret_there = EITHER(srtt_us) != 0;
+		*ret_value = EITHER(rttmin_us);
 		return true;
 	default:
 		return false;

@@ -88,6 +88,20 @@ static void bind_end(struct binder *b, const struct record_connection *row)
 	}
 }
 
+/* Measured or not, all three: a variation of 0 is one. */
+static void bind_rtt(struct binder *b, const struct record_connection *row)
+{
+	if (!row->srtt_us) {
+		bind_null(b);
+		bind_null(b);
+		bind_null(b);
+		return;
+	}
+	bind_number(b, row->srtt_us);
+	bind_number(b, row->rttvar_us);
+	bind_number(b, row->rttmin_us);
+}
+
 static void bind_process(struct binder *b, const struct record_connection *row)
 {
 	const bool ended = row->exit_status != INT32_MIN && row->pid;
@@ -128,9 +142,7 @@ void row_bind_connection(sqlite3_stmt *s, const struct record_connection *row, i
 	bind_number(&b, row->segments_out);
 	bind_number(&b, row->retransmitted_segments);
 	bind_number(&b, row->retransmitted_bytes);
-	bind_number_or_null(&b, row->srtt_us);
-	bind_number_or_null(&b, row->rttvar_us);
-	bind_number_or_null(&b, row->rttmin_us);
+	bind_rtt(&b, row);
 	bind_number_or_null(&b, row->snd_mss);
 	bind_number_or_null(&b, row->rcv_mss);
 	bind_process(&b, row);

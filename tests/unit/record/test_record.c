@@ -331,6 +331,7 @@ static void test_connection_fields(void **state)
 
 	status.id = 7;
 	status.exit_status = 0;
+	status.rttvar_us = 0; /* measured, and steady */
 	record_connection_put(r, &full);
 	record_connection_put(r, &bare);
 	record_connection_put(r, &status);
@@ -352,6 +353,8 @@ static void test_connection_fields(void **state)
 		9);
 	assert_int_equal(
 		sql_number("SELECT local_port FROM connection WHERE local_address = '1.2.3.4'"), 1);
+	assert_int_equal(
+		sql_number("SELECT count(*) FROM connection WHERE id = 7 AND rttvar_us = 0"), 1);
 	assert_int_equal(
 		sql_number("SELECT count(*) FROM connection WHERE id = 6 AND scope IS NULL AND "
 			   "service IS NULL"
