@@ -20,6 +20,9 @@ static const struct key_word records[] = { { "nothing", CONFIG_RECORD_NOTHING },
 					   { "connections", CONFIG_RECORD_CONNECTIONS },
 					   { "transitions", CONFIG_RECORD_TRANSITIONS },
 					   { NULL, 0 } };
+static const struct key_word controllers[] = { { "cubic", TCP_CC_CUBIC },
+					       { "newreno", TCP_CC_NEWRENO },
+					       { NULL, 0 } };
 static const struct key_word log_levels[] = {
 	{ "error", LOG_LEVEL_ERROR },   { "warning", LOG_LEVEL_WARNING },
 	{ "notice", LOG_LEVEL_NOTICE }, { "info", LOG_LEVEL_INFO },
@@ -83,6 +86,7 @@ const struct key keys[KEYS_N] = {
 	TCP("SendBuffer", SIZE, send_buffer_bytes, 1, GIB, NULL, NULL, "unsent and unacknowledged octets held for a connection"),
 	TCP("ReceiveBuffer", SIZE, receive_buffer_bytes, 1, GIB, NULL, NULL, "largest window offered to the peer"),
 	TCP("InitialWindow", NUMBER, initial_window, 1, 64, NULL, NULL, "segments sent before the first acknowledgement"),
+	TCP("CongestionControl", WORD, congestion_control, 0, 0, NULL, controllers, "how fast the network is found to be"),
 	TCP("MSS", NUMBER, mss, 64, 65495, "auto", NULL, "largest segment asked of the peer; auto: what the link carries"),
 	TCP("TTL", NUMBER, ttl, 1, 255, NULL, NULL, "time to live, or hop limit, of what is sent"),
 	TCP("DSCP", NUMBER, dscp, 0, 63, NULL, NULL, "differentiated services code point of what is sent"),

@@ -52,7 +52,7 @@ struct key {
 	const char *help;
 };
 
-enum { KEYS_N = 44 };
+enum { KEYS_N = 45 };
 extern const struct key keys[KEYS_N];
 extern const char *const section_names[SECTION__COUNT];
 

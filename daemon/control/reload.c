@@ -193,10 +193,12 @@ static bool params_eq(const struct tcp_params *a, const struct tcp_params *b)
 	       a->rto_max_us == b->rto_max_us && a->delayed_ack_us == b->delayed_ack_us &&
 	       a->send_buffer_bytes == b->send_buffer_bytes &&
 	       a->receive_buffer_bytes == b->receive_buffer_bytes &&
-	       a->initial_window == b->initial_window && a->mss == b->mss && a->ttl == b->ttl &&
-	       a->dscp == b->dscp && a->nagle == b->nagle && a->timestamps == b->timestamps &&
-	       a->window_scaling == b->window_scaling && a->sack == b->sack &&
-	       a->rfc5961 == b->rfc5961 && a->icmp_may_reset == b->icmp_may_reset &&
+	       a->initial_window == b->initial_window &&
+	       a->congestion_control == b->congestion_control && a->mss == b->mss &&
+	       a->ttl == b->ttl && a->dscp == b->dscp && a->nagle == b->nagle &&
+	       a->timestamps == b->timestamps && a->window_scaling == b->window_scaling &&
+	       a->sack == b->sack && a->rfc5961 == b->rfc5961 &&
+	       a->icmp_may_reset == b->icmp_may_reset &&
 	       a->black_hole_detection == b->black_hole_detection && a->keepalive == b->keepalive &&
 	       a->keepalive_time_us == b->keepalive_time_us &&
 	       a->keepalive_interval_us == b->keepalive_interval_us &&

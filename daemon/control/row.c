@@ -247,6 +247,8 @@ static const char *row_text(void *arg, enum proto_field f)
 		return row->live && row->live->tcp.soft_error
 			       ? icmp_error_key(row->live->tcp.soft_error)
 			       : NULL;
+	case FIELD_CONGESTION_CONTROL:
+		return row->live ? row->live->tcp.congestion_control : NULL;
 	case FIELD_LAST_STATE:
 		return ended ? state_key(row->kept->last_state) : NULL;
 	default:

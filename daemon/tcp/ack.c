@@ -60,14 +60,14 @@ static void sack_recovery_acked(struct tcb *t)
 		t->cc.reo_steps = 0;
 }
 
-static void congestion_acked(struct engine *e, struct tcb *t, uint32_t acked, uint32_t flight)
+static void congestion_acked(struct engine *e, struct tcb *t, uint32_t acked)
 {
 	if (t->cc.recovering && recovery_board(e, t))
 		sack_recovery_acked(t);
 	else if (t->cc.recovering)
 		recovery_acked(t, acked);
-	else if (t->cc.cwnd / 2 < flight) /* a window that is not used does not grow */
-		t->cc.ops->grow(t, acked);
+	else
+		cc_acked(e, t, acked);
 	t->cc.dup_acks = 0;
 }
 
@@ -106,7 +106,6 @@ static void end_backoff(struct tcb *t)
 
 void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno ack)
 {
-	const uint32_t flight = tcb_flight(t);
 	const uint32_t syn = tcb_syn_acked(t) ? 0 : 1;
 	const uint32_t n = seq_sub(ack, t->snd.una) - syn;
 	const uint32_t text = min_u32(n, t->sendq.used);
@@ -127,7 +126,7 @@ void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno
 	if (tcb_flight(t) == 0)
 		t->snd.fast = t->snd.tail_probe = false;
 	recovery_cumulative(e, t);
-	congestion_acked(e, t, n, flight);
+	congestion_acked(e, t, n);
 	restart_timers(e, t);
 	if (t->want_writable && tcb_send_room(t)) {
 		t->want_writable = false;

@@ -2,24 +2,19 @@
 /* Slow start and congestion avoidance of RFC 5681 (MUST-19), counted in octets (RFC 3465). */
 #include "tcb.h"
 
-enum { CWND_MAX = 1 << 30 };
+static void newreno_open(struct tcb *t)
+{
+	t->cc.hystart.on = false;
+}
 
-static uint32_t newreno_ssthresh(const struct tcb *t, uint32_t flight)
+static uint32_t newreno_ssthresh(struct tcb *t, uint32_t flight)
 {
 	return max_u32(flight / 2, 2 * t->snd.mss); /* RFC 5681 (4) */
 }
 
-/* RFC 5681 (2) recommends at most one SMSS per ACK, against ACK division; octets counted are as good
- * against that. With receive offload one ACK covers 64 KiB, and one SMSS for it would be no slow start
- * at all. After a timeout an ACK may jump over what had arrived before: there one SMSS it is (RFC 3465
- * 2.3).
- */
-static void slow_start(struct tcb *t, uint32_t acked)
+static uint32_t newreno_ssthresh_ecn(struct tcb *t, uint32_t flight)
 {
-	const bool after_timeout = seq_lt(t->snd.una, t->cc.recover);
-	const uint32_t most = after_timeout ? t->snd.mss : acked;
-
-	t->cc.cwnd += min_u32(acked, most);
+	return max_u32(flight / 5 * 4, 2 * t->snd.mss); /* RFC 8511 3.1 */
 }
 
 /* RFC 5681 3.1: one SMSS for each window acknowledged. */
@@ -32,30 +27,35 @@ static void congestion_avoidance(struct tcb *t, uint32_t acked)
 	t->cc.cwnd += t->snd.mss;
 }
 
-static void newreno_grow(struct tcb *t, uint32_t acked)
+static void newreno_on_ack(struct tcb *t, uint32_t acked, vtime now, bool in_use)
 {
+	(void)now;
+	if (!in_use)
+		return;
 	if (t->cc.cwnd < t->cc.ssthresh)
-		slow_start(t, acked);
+		cc_slow_start(t, acked);
 	else
 		congestion_avoidance(t, acked);
-	t->cc.cwnd = min_u32(t->cc.cwnd, CWND_MAX);
+}
+
+static void nothing(struct tcb *t)
+{
+	(void)t;
+}
+
+static void nothing_at(struct tcb *t, vtime now)
+{
+	(void)t;
+	(void)now;
 }
 
 const struct cc_ops cc_newreno = {
 	.name = "newreno",
+	.open = newreno_open,
+	.on_ack = newreno_on_ack,
 	.ssthresh = newreno_ssthresh,
-	.grow = newreno_grow,
+	.ssthresh_ecn = newreno_ssthresh_ecn,
+	.on_rto = nothing,
+	.on_idle_end = nothing_at,
+	.on_undo = nothing,
 };
-
-uint32_t cc_initial_window(const struct tcb *t)
-{
-	/* RFC 5681 3.1: "if the SYN or SYN/ACK is lost, the initial window [...] MUST be" one SMSS. */
-	return t->snd.syn_lost ? t->snd.mss : max_u32(t->params.initial_window, 1) * t->snd.mss;
-}
-
-void cc_open(struct tcb *t)
-{
-	t->cc.cwnd = cc_initial_window(t);
-	t->cc.ssthresh = CWND_MAX; /* RFC 5681 3.1: "arbitrarily high" */
-	t->cc.recover = t->iss;
-}

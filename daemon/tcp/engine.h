@@ -120,6 +120,7 @@ struct conn_status {
 	uint8_t snd_wscale, rcv_wscale;
 	bool timestamps, window_scaling, sack; /* in use on this connection */
 	uint32_t cwnd_bytes, ssthresh_bytes;
+	const char *congestion_control; /* the algorithm's name */
 	uint32_t snd_mss, rcv_mss;
 	uint32_t path_mtu; /* octets of an IP packet: the link's, or less when the path said so */
 	uint32_t srtt_us, rttvar_us, rttmin_us; /* 0 until measured */

@@ -68,7 +68,6 @@ void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, 
 	t->snd.una = t->snd.rtx = t->snd.nxt = t->snd.small_end = t->iss;
 	t->snd.mss = min_u32(mss_default(v4), mss);
 	t->sendq.front = seq_add(t->iss, 1);
-	t->cc.ops = &cc_newreno;
 	cc_open(t);
 	rtt_open(t);
 	tcb_set_limit(e, t);

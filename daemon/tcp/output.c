@@ -466,13 +466,6 @@ static bool plan_text(const struct engine *e, struct tcb *t, struct plan *ret)
 	return true;
 }
 
-/* RFC 5681 4.1: after a pause of more than an RTO the window may no longer fit the path. */
-static void restart_after_idle(const struct engine *e, struct tcb *t)
-{
-	if (tcb_flight(t) == 0 && vtime_since(e->now, t->snd.last_at) > rtt_rto_us(t))
-		t->cc.cwnd = min_u32(t->cc.cwnd, cc_initial_window(t));
-}
-
 static uint32_t pieces_of(const struct plan *p, uint32_t n)
 {
 	return n > p->piece ? (n + p->piece - 1) / p->piece : 1;
@@ -498,6 +491,7 @@ static void sent(struct engine *e, struct tcb *t, const struct plan *p)
 	}
 	e->counters.text_bytes_out += p->n;
 	t->snd.last_at = e->now;
+	cc_sent(e, t, idle);
 	/* A probe's timer was set when the one before expired: its intervals double. */
 	if (!vtime_is_set(t->timers[TIMER_RETRANSMISSION]) || (idle && !p->probe))
 		tcb_rearm(e, t);
@@ -523,7 +517,7 @@ static bool output_text(struct engine *e, struct tcb *t, struct segment *out)
 {
 	struct plan p;
 
-	restart_after_idle(e, t);
+	cc_idle(e, t);
 	leave_probing(e, t);
 	if (!plan_text(e, t, &p)) {
 		t->snd.fast = t->snd.force = t->snd.tail_probe = false;

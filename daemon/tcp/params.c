@@ -20,6 +20,7 @@ void tcp_params_default(struct tcp_params *ret_params)
 		.send_buffer_bytes = 4 << 20,
 		.receive_buffer_bytes = 4 << 20,
 		.initial_window = 10,
+		.congestion_control = TCP_CC_CUBIC,
 		.ttl = 64,
 		.nagle = true,
 		.timestamps = true,

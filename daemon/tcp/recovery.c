@@ -134,6 +134,7 @@ static void undo(struct engine *e, struct tcb *t, struct recovery *r)
 		scoreboard_unlose(&e->runs, &r->board);
 	else if (!t->snd.probing)
 		t->snd.rtx = t->snd.nxt;
+	t->cc.ops->on_undo(t);
 	tcb_rearm(e, t);
 	tcb_want_output(e, t);
 }

@@ -102,6 +102,11 @@ struct tcb {
 		bool reordered; /* the network does: RFC 8985 6.2 step 3 */
 		uint8_t reo_steps,
 			reo_kept; /* by which it is waited for longer, and for how long yet */
+		bool limited; /* cwnd was what ended the last burst: it is in use */
+		uint32_t peak; /* most octets in flight in this round */
+		seqno peak_end; /* the round lasts until this is acknowledged */
+		struct cubic cubic;
+		struct hystart hystart;
 	} cc;
 	struct {
 		uint32_t srtt_us, var_us, min_us; /* srtt_us 0: not measured */

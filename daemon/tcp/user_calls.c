@@ -319,6 +319,7 @@ int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_pa
 	if (t->state == ST_CLOSED)
 		return -ENOTCONN;
 	t->params = *params;
+	cc_choose(t);
 	tcb_set_limit(e, t);
 	tcb_limit_fin_wait_2(e, t);
 	tcb_keepalive_start(e, t);
@@ -341,6 +342,7 @@ static void status_of_data(const struct engine *e, const struct tcb *t, struct c
 	s->sack = t->sack;
 	s->cwnd_bytes = t->cc.cwnd;
 	s->ssthresh_bytes = t->cc.ssthresh;
+	s->congestion_control = t->cc.ops->name;
 	s->snd_mss = t->snd.mss;
 	s->rcv_mss = t->rcv.mss;
 	s->path_mtu = tcb_path_mtu(t);

@@ -38,6 +38,7 @@ static const struct field params_fields[] = {
 	FIELD(tcp_params, send_buffer_bytes),
 	FIELD(tcp_params, receive_buffer_bytes),
 	FIELD(tcp_params, initial_window),
+	FIELD(tcp_params, congestion_control),
 	FIELD(tcp_params, mss),
 	FIELD(tcp_params, ttl),
 	FIELD(tcp_params, dscp),
@@ -161,13 +162,17 @@ static void field_set(const struct field *f, void *of, uint64_t v)
 		memcpy(at, &v, sizeof(v));
 }
 
-/* on, off, or a number. */
+/* on, off, a number, or an algorithm's name. */
 static uint64_t setting(const char *word)
 {
 	if (word && (!strcmp(word, "on") || !strcmp(word, "yes")))
 		return 1;
 	if (word && (!strcmp(word, "off") || !strcmp(word, "no")))
 		return 0;
+	if (word && !strcmp(word, "cubic"))
+		return TCP_CC_CUBIC;
+	if (word && !strcmp(word, "newreno"))
+		return TCP_CC_NEWRENO;
 	return number(word);
 }
 

@@ -486,6 +486,7 @@ static void choose_params(struct sim *s, struct tcp_params *p)
 	p->send_buffer_bytes = PICK(r, 500, 5000, 40000, 200000);
 	p->receive_buffer_bytes = PICK(r, 500, 5000, 40000, 200000);
 	p->initial_window = PICK(r, 1, 2, 10);
+	p->congestion_control = chance(r, 500) ? TCP_CC_CUBIC : TCP_CC_NEWRENO;
 	p->nagle = chance(r, 700);
 	p->timestamps = chance(r, 600);
 	p->window_scaling = chance(r, 600);
