@@ -52,7 +52,7 @@ struct key {
 	const char *help;
 };
 
-enum { KEYS_N = 45 };
+enum { KEYS_N = 46 };
 extern const struct key keys[KEYS_N];
 extern const char *const section_names[SECTION__COUNT];
 

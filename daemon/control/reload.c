@@ -194,8 +194,8 @@ static bool params_eq(const struct tcp_params *a, const struct tcp_params *b)
 	       a->send_buffer_bytes == b->send_buffer_bytes &&
 	       a->receive_buffer_bytes == b->receive_buffer_bytes &&
 	       a->initial_window == b->initial_window &&
-	       a->congestion_control == b->congestion_control && a->mss == b->mss &&
-	       a->ttl == b->ttl && a->dscp == b->dscp && a->nagle == b->nagle &&
+	       a->congestion_control == b->congestion_control && a->ecn == b->ecn &&
+	       a->mss == b->mss && a->ttl == b->ttl && a->dscp == b->dscp && a->nagle == b->nagle &&
 	       a->timestamps == b->timestamps && a->window_scaling == b->window_scaling &&
 	       a->sack == b->sack && a->rfc5961 == b->rfc5961 &&
 	       a->icmp_may_reset == b->icmp_may_reset &&

@@ -260,6 +260,8 @@ static bool row_flag(const struct row *row, enum proto_field f)
 {
 	const struct conn_status *tcp = &row->live->tcp;
 
+	if (f == FIELD_ECN)
+		return tcp->ecn;
 	if (f == FIELD_SACK)
 		return tcp->sack;
 	return f == FIELD_TIMESTAMPS ? tcp->timestamps : tcp->window_scaling;

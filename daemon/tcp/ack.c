@@ -232,6 +232,7 @@ static enum verdict ack_established(struct engine *e, struct tcb *t, const struc
 	}
 	recovery_sacks(e, t, seg);
 	duplicate = !advances && is_duplicate(e, t, seg);
+	ecn_ack(e, t, seg);
 	if (advances)
 		tcb_acked(e, t, seg, seg->ack);
 	else if (duplicate)

@@ -22,6 +22,7 @@ void cc_open(struct tcb *t)
 	t->cc.ssthresh = CC_WINDOW_MAX;
 	t->cc.recover = t->iss;
 	t->cc.peak_end = t->snd.una;
+	t->ecn.reduced = false; /* a lost SYN's window is no more */
 	t->cc.ops->open(t);
 }
 
@@ -56,7 +57,9 @@ static bool in_use(const struct tcb *t)
 
 void cc_acked(struct engine *e, struct tcb *t, uint32_t acked)
 {
-	t->cc.ops->on_ack(t, acked, e->now, in_use(t));
+	const bool marked = t->ecn.on && e->arriving.ctl & CTL_ECE; /* RFC 3168 6.1.2: no growth */
+
+	t->cc.ops->on_ack(t, acked, e->now, !marked && in_use(t));
 	t->cc.cwnd = min_u32(t->cc.cwnd, CC_WINDOW_MAX);
 }
 

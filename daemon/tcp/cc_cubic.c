@@ -156,6 +156,7 @@ static void remember(struct tcb *t)
 	c->curve.prior = cwnd;
 	c->curve.epoch = VTIME_NEVER;
 	t->cc.hystart.on = false;
+	ecn_reduced(t);
 }
 
 static uint32_t cubic_ssthresh(struct tcb *t, uint32_t flight)

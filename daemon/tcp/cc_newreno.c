@@ -9,11 +9,13 @@ static void newreno_open(struct tcb *t)
 
 static uint32_t newreno_ssthresh(struct tcb *t, uint32_t flight)
 {
+	ecn_reduced(t);
 	return max_u32(flight / 2, 2 * t->snd.mss); /* RFC 5681 (4) */
 }
 
 static uint32_t newreno_ssthresh_ecn(struct tcb *t, uint32_t flight)
 {
+	ecn_reduced(t);
 	return max_u32(flight / 5 * 4, 2 * t->snd.mss); /* RFC 8511 3.1 */
 }
 

@@ -119,6 +119,7 @@ struct conn_status {
 	uint32_t snd_wnd, rcv_wnd; /* octets, scaled */
 	uint8_t snd_wscale, rcv_wscale;
 	bool timestamps, window_scaling, sack; /* in use on this connection */
+	bool ecn; /* in use on this connection */
 	uint32_t cwnd_bytes, ssthresh_bytes;
 	const char *congestion_control; /* the algorithm's name */
 	uint32_t snd_mss, rcv_mss;

@@ -114,6 +114,7 @@ void tcb_take_syn(struct engine *e, struct tcb *t, const struct segment *seg)
 							 : seg->wscale; /* RFC 7323 2.3 */
 	else
 		t->rcv.wscale = 0;
+	ecn_take_syn(t, seg);
 	tcb_set_limit(e, t);
 	t->snd.mss_peer = seg->options & OPT_MSS && seg->mss
 				  ? seg->mss

@@ -175,7 +175,7 @@ static void fill_sacks(struct engine *e, struct tcb *t, struct segment *out, uns
 
 static void fill(const struct engine *e, struct tcb *t, struct segment *out, seqno seq)
 {
-	fill_plain(out, &t->flow, CTL_ACK, seq, t->rcv.nxt);
+	fill_plain(out, &t->flow, t->ecn.echo ? CTL_ACK | CTL_ECE : CTL_ACK, seq, t->rcv.nxt);
 	out->ttl = t->params.ttl; /* MUST-49 */
 	out->tos = (uint8_t)(t->params.dscp << 2); /* MUST-48, SHLD-22 */
 	if (t->timestamps) {
@@ -257,6 +257,7 @@ static void output_syn(struct engine *e, struct tcb *t, struct segment *out)
 		out->wnd = (uint16_t)min_u32(tcb_rcv_wnd(t),
 					     UINT16_MAX); /* RFC 7323 2.2: not scaled */
 	}
+	out->ctl |= ecn_syn_ctl(t, again);
 	t->snd.rtx = seq_add(t->iss, 1);
 	t->snd.nxt = seq_max(t->snd.nxt, t->snd.rtx);
 	if (again)
@@ -534,6 +535,7 @@ static bool output_text(struct engine *e, struct tcb *t, struct segment *out)
 		out->ctl |= CTL_PSH; /* MUST-60, MUST-61; SHLD-27 */
 	if (p.fin)
 		out->ctl |= CTL_FIN;
+	ecn_send(t, out, p.n && !p.probe && seq_eq(p.at, t->snd.nxt));
 	out->wnd = offer(t);
 	acknowledged(e, t, pieces_of(&p, p.n));
 	sent(e, t, &p);

@@ -314,6 +314,7 @@ static enum verdict check_sequence(struct engine *e, struct tcb *t, struct segme
 		return DONE;
 	}
 	if (is_syn_again(t, seg)) {
+		ecn_syn_again(t, seg);
 		t->snd.rtx = t->iss;
 		tcb_want_output(e, t);
 		return DONE;
@@ -434,6 +435,7 @@ static void arrives_other(struct engine *e, struct tcb *t, struct segment *seg,
 		return;
 	if (seq_lt(e->arriving.seq, seg->seq) && !(e->arriving.ctl & CTL_SYN))
 		tcb_ack_now(e, t); /* part of it was old: RFC 5681 4.2 */
+	ecn_text(e, t, seg);
 	arrives_from_sixth(e, t, seg, ret);
 }
 

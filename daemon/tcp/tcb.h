@@ -6,6 +6,7 @@
 #include "base/macros.h"
 #include "tcp/buffer.h"
 #include "tcp/cc.h"
+#include "tcp/ecn.h"
 #include "tcp/engine.h"
 #include "tcp/list.h"
 #include "tcp/recovery.h"
@@ -108,6 +109,7 @@ struct tcb {
 		struct cubic cubic;
 		struct hystart hystart;
 	} cc;
+	struct ecn ecn;
 	struct {
 		uint32_t srtt_us, var_us, min_us; /* srtt_us 0: not measured */
 		uint32_t rto_us; /* without backoff */

@@ -342,6 +342,7 @@ static void status_of_data(const struct engine *e, const struct tcb *t, struct c
 	s->sack = t->sack;
 	s->cwnd_bytes = t->cc.cwnd;
 	s->ssthresh_bytes = t->cc.ssthresh;
+	s->ecn = t->ecn.on;
 	s->congestion_control = t->cc.ops->name;
 	s->snd_mss = t->snd.mss;
 	s->rcv_mss = t->rcv.mss;

@@ -271,6 +271,7 @@ static void change_params(struct fuzz *f, conn_id id)
 	f->params.icmp_may_reset = bits & 4;
 	f->params.black_hole_detection = bits & 2;
 	f->params.congestion_control = bits & 2 ? TCP_CC_CUBIC : TCP_CC_NEWRENO;
+	f->params.ecn = bits % 3;
 	f->params.delayed_ack_us = bits & 16 ? 1000 : 0;
 	f->params.receive_buffer_bytes = 30 + u8(&f->in) * 20;
 	f->params.send_buffer_bytes = 30 + u8(&f->in) * 20;

@@ -39,6 +39,7 @@ static const struct field params_fields[] = {
 	FIELD(tcp_params, receive_buffer_bytes),
 	FIELD(tcp_params, initial_window),
 	FIELD(tcp_params, congestion_control),
+	FIELD(tcp_params, ecn),
 	FIELD(tcp_params, mss),
 	FIELD(tcp_params, ttl),
 	FIELD(tcp_params, dscp),
@@ -83,6 +84,7 @@ static const struct field status_fields[] = {
 	FIELD(conn_status, timestamps),
 	FIELD(conn_status, window_scaling),
 	FIELD(conn_status, sack),
+	FIELD(conn_status, ecn),
 	FIELD(conn_status, cwnd_bytes),
 	FIELD(conn_status, ssthresh_bytes),
 	FIELD(conn_status, snd_mss),
@@ -173,6 +175,8 @@ static uint64_t setting(const char *word)
 		return TCP_CC_CUBIC;
 	if (word && !strcmp(word, "newreno"))
 		return TCP_CC_NEWRENO;
+	if (word && !strcmp(word, "passive"))
+		return TCP_ECN_PASSIVE;
 	return number(word);
 }
 

@@ -221,6 +221,8 @@ static struct segment line_parse(char dir, const struct peer *p, uint32_t *ret_l
 		s.wnd = (uint16_t)number(value_of("win"));
 	if (value_of("urg"))
 		s.urgent = (uint16_t)number(value_of("urg"));
+	if (value_of("tos"))
+		s.tos = (uint8_t)number(value_of("tos"));
 	if (value_of("piece"))
 		s.piece_bytes = (uint16_t)number(value_of("piece"));
 	return s;

@@ -109,9 +109,11 @@ static void show(const struct net *n, vtime now, unsigned from, const struct seg
 }
 
 /* When the packet arrives, or VTIME_NEVER. */
-static vtime arrival(struct net *n, vtime now, struct path *p, uint32_t len)
+static vtime arrival(struct net *n, vtime now, struct path *p, uint32_t len, bool *ret_mark)
 {
 	vtime at = now;
+
+	*ret_mark = chance(n->rng, p->mark);
 
 	if (chance(n->rng, p->burst))
 		p->burst_until = vtime_add(now, below(n->rng, p->burst_us));
@@ -124,6 +126,7 @@ static vtime arrival(struct net *n, vtime now, struct path *p, uint32_t len)
 
 		if (start.us - now.us > p->queue_us)
 			return VTIME_NEVER;
+		*ret_mark |= p->mark_us && start.us - now.us > p->mark_us;
 		at = p->busy_until = vtime_add(start, (len + 60U) * 1000000ULL / p->octets_per_s);
 	}
 	at = vtime_add(at, p->delay_us + below(n->rng, p->jitter_us));
@@ -141,10 +144,12 @@ static void send_one(struct net *n, vtime now, unsigned from, const struct segme
 
 	mix(n, now.us);
 	mix(n, seg->seq.v | (uint64_t)seg->ack.v << 32);
+	mix(n, seg->tos);
 	mix(n, seg->ctl | (unsigned)seg->wnd << 8 | (uint64_t)len << 32);
 	mix(n, seg->options | (uint64_t)seg->ts_val << 32);
 	for (unsigned copies = 1 + chance(n->rng, path->dup); copies > 0; copies--) {
-		const vtime at = arrival(n, now, path, len);
+		bool mark;
+		const vtime at = arrival(n, now, path, len, &mark);
 		const bool lost = masked || at.us == UINT64_MAX;
 
 		if (n->verbose)
@@ -157,6 +162,8 @@ static void send_one(struct net *n, vtime now, unsigned from, const struct segme
 		assert(p && n->n < 1000000);
 		*p = (struct packet){ .at = at, .order = n->order++, .to = !from, .seg = *seg };
 		p->seg.spans_n = 0;
+		if (mark && seg->tos & 3)
+			p->seg.tos |= 3;
 		p->bytes = malloc(len + 1);
 		assert(p->bytes);
 		if (len)
@@ -200,6 +207,8 @@ unsigned net_send(struct net *n, vtime now, unsigned from, const struct segment 
 		piece.piece_bytes = 0;
 		if (i + 1 < pieces)
 			piece.ctl &= (uint8_t) ~(CTL_FIN | CTL_PSH);
+		if (i)
+			piece.ctl &= (uint8_t)~CTL_CWR; /* RFC 3168 6.1.2 */
 		send_one(n, now, from, &piece, text + at, take);
 	}
 	return pieces;

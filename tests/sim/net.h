@@ -27,13 +27,14 @@ struct packet {
 };
 
 struct path {
-	unsigned loss, dup; /* permille */
+	unsigned loss, dup, mark; /* permille; mark: with congestion, what allows it */
 	unsigned burst; /* permille per packet: the start of a burst in which all is lost */
 	uint64_t burst_us; /* which lasts up to this */
 	vtime burst_until;
 	bool fifo; /* jitter does not reorder */
 	uint64_t delay_us, jitter_us;
 	uint64_t octets_per_s; /* 0: unlimited */
+	uint64_t mark_us; /* longer waiting marks as well; 0: it does not */
 	uint64_t queue_us; /* longer waiting is dropped */
 	vtime busy_until, last;
 };

@@ -346,6 +346,16 @@ static void take_traces(struct sim *s, unsigned me)
 	}
 }
 
+/* RFC 3168 6.1: ECT on text alone, CE never: that is the network's. */
+static void check_ecn(const struct sim *s, unsigned me, const struct segment *seg)
+{
+	const unsigned ecn = seg->tos & 3;
+	const bool plain = seg->ctl & (CTL_SYN | CTL_RST) || seg_text_len(seg) == 0;
+
+	if (ecn & 1 || (ecn && plain))
+		fail(s, "side %u: ECN bits %u on a segment that must not have them", me, ecn);
+}
+
 static void pump(struct sim *s, unsigned me)
 {
 	struct side *const side = &s->side[me];
@@ -361,6 +371,7 @@ static void pump(struct sim *s, unsigned me)
 		take_report(s, me, &r);
 	side->tx_wake = VTIME_NEVER;
 	while (left && engine_output(side->e, s->now, &seg)) {
+		check_ecn(s, me, &seg);
 		const unsigned pieces = net_send(&s->net, s->now, me, &seg);
 
 		side->pieces_out += pieces;
@@ -487,6 +498,7 @@ static void choose_params(struct sim *s, struct tcp_params *p)
 	p->receive_buffer_bytes = PICK(r, 500, 5000, 40000, 200000);
 	p->initial_window = PICK(r, 1, 2, 10);
 	p->congestion_control = chance(r, 500) ? TCP_CC_CUBIC : TCP_CC_NEWRENO;
+	p->ecn = (int)below(r, 3);
 	p->nagle = chance(r, 700);
 	p->timestamps = chance(r, 600);
 	p->window_scaling = chance(r, 600);
@@ -503,6 +515,7 @@ static void choose_path(struct sim *s, struct path *p)
 		return;
 	p->jitter_us = chance(r, 700) ? below(r, 50000) : 0;
 	p->loss = chance(r, 700) ? (unsigned)below(r, 250) : 0;
+	p->mark = chance(r, 500) ? (unsigned)below(r, 100) : 0;
 	p->dup = chance(r, 500) ? (unsigned)below(r, 100) : 0;
 	if (chance(r, 300)) {
 		p->burst = 5;

@@ -178,9 +178,9 @@ static void test_every_tcp_key(void **state)
 		"[Tcp]\nMSL=1min 30s\nFinWait2Timeout=infinity\nUserTimeout=0\n"
 		"SynTimeout=2m\nRtoInitial=1500ms\nRtoMin=1ms\nRtoMax=2min\nDelayedAck=0\n"
 		"SendBuffer=64K\nReceiveBuffer=1MiB\nInitialWindow=64\nMSS=1400\nTTL=255\n"
-		"CongestionControl=newreno\nDSCP=46\nNagle=no\nTimestamps=false\nWindowScaling="
-		"0\nSack=no\nRfc5961=OFF\nIcmpMayReset=on\nBlackHoleDetection=no\nKeepAlive=yes\n"
-		"KeepAliveTime=1min\nKeepAliveInterval=5s\nKeepAliveProbes=3\n");
+		"CongestionControl=newreno\nEcn=on\nDSCP=46\nNagle=no\nTimestamps=false\n"
+		"WindowScaling=0\nSack=no\nRfc5961=OFF\nIcmpMayReset=on\nBlackHoleDetection=no\n"
+		"KeepAlive=yes\nKeepAliveTime=1min\nKeepAliveInterval=5s\nKeepAliveProbes=3\n");
 	const struct tcp_params p = {
 		.msl_us = 90000000,
 		.syn_timeout_us = 120000000,
@@ -191,6 +191,7 @@ static void test_every_tcp_key(void **state)
 		.receive_buffer_bytes = 1 << 20,
 		.initial_window = 64,
 		.congestion_control = TCP_CC_NEWRENO,
+		.ecn = TCP_ECN_ON,
 		.mss = 1400,
 		.ttl = 255,
 		.dscp = 46,
