@@ -87,8 +87,8 @@ static void restart_timers(struct engine *e, struct tcb *t)
 	}
 	if (!later_partial)
 		tcb_rearm(e, t);
-	if (t->params.user_timeout_us)
-		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, t->params.user_timeout_us));
+	if (t->params->user_timeout_us)
+		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, t->params->user_timeout_us));
 	else
 		timer_clear(t, TIMER_USER_TIMEOUT);
 }
@@ -204,8 +204,8 @@ static void window_update(struct engine *e, struct tcb *t, const struct segment 
 		window_opened(e, t);
 	/* MUST-37: a peer that answers probes is alive. */
 	if (t->snd.wnd == 0 && vtime_is_set(t->timers[TIMER_USER_TIMEOUT]) &&
-	    t->params.user_timeout_us)
-		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, t->params.user_timeout_us));
+	    t->params->user_timeout_us)
+		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, t->params->user_timeout_us));
 	tcb_want_output(e, t);
 }
 
@@ -226,7 +226,7 @@ static enum verdict ack_established(struct engine *e, struct tcb *t, const struc
 	if (seq_lt(t->snd.nxt, seg->ack))
 		return ack_refused(e, t, RULE_ARRIVES_ACK);
 	if (seq_lt(seg->ack, t->snd.una)) { /* "SEG.ACK =< SND.UNA [...] can be ignored" */
-		if (t->params.rfc5961 && seq_sub(t->snd.una, seg->ack) > t->snd.wnd_max)
+		if (t->params->rfc5961 && seq_sub(t->snd.una, seg->ack) > t->snd.wnd_max)
 			return ack_refused(e, t, RULE_ACK_RANGE); /* RFC 5961 5.2, MAY-12 */
 		return CONTINUE;
 	}

@@ -45,10 +45,10 @@ static void text_arrived(struct engine *e, struct tcb *t, uint32_t len, uint32_t
 	t->rcv.mss_seen = max_u32(t->rcv.mss_seen, min_u32(piece, t->rcv.mss));
 	t->rcv.unacked += len;
 	t->rcv.dup_acks = 0;
-	if (t->params.delayed_ack_us == 0 || t->rcv.unacked >= 2 * t->rcv.mss_seen)
+	if (t->params->delayed_ack_us == 0 || t->rcv.unacked >= 2 * t->rcv.mss_seen)
 		tcb_ack_now(e, t);
 	else if (!t->rcv.ack_now && !vtime_is_set(t->timers[TIMER_DELAYED_ACK]))
-		timer_set(e, t, TIMER_DELAYED_ACK, vtime_add(e->now, t->params.delayed_ack_us));
+		timer_set(e, t, TIMER_DELAYED_ACK, vtime_add(e->now, t->params->delayed_ack_us));
 }
 
 /* RCV.NXT follows what is in order now; what came out of order before may be next. hole: there was one. */

@@ -7,7 +7,7 @@
 uint32_t cc_initial_window(const struct tcb *t)
 {
 	/* RFC 5681 3.1: "if the SYN or SYN/ACK is lost, the initial window [...] MUST be" one SMSS. */
-	return t->snd.syn_lost ? t->snd.mss : max_u32(t->params.initial_window, 1) * t->snd.mss;
+	return t->snd.syn_lost ? t->snd.mss : max_u32(t->params->initial_window, 1) * t->snd.mss;
 }
 
 static const struct cc_ops *ops_of(const struct tcp_params *p)
@@ -17,7 +17,7 @@ static const struct cc_ops *ops_of(const struct tcp_params *p)
 
 void cc_open(struct tcb *t)
 {
-	t->cc.ops = ops_of(&t->params);
+	t->cc.ops = ops_of(t->params);
 	t->cc.cwnd = cc_initial_window(t);
 	t->cc.ssthresh = CC_WINDOW_MAX;
 	t->cc.recover = t->iss;
@@ -28,9 +28,9 @@ void cc_open(struct tcb *t)
 
 void cc_choose(struct tcb *t)
 {
-	if (t->cc.ops == ops_of(&t->params))
+	if (t->cc.ops == ops_of(t->params))
 		return;
-	t->cc.ops = ops_of(&t->params);
+	t->cc.ops = ops_of(t->params);
 	t->cc.acked = 0;
 	t->cc.ops->open(t);
 }

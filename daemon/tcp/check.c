@@ -11,7 +11,7 @@ static void check_closed(const struct engine *e, const struct tcb *t)
 	assert(link_is_linked(&t->out) == t->rst_owed);
 	assert(!link_is_linked(&t->waiting) && !link_is_linked(&t->age));
 	assert(t->reason != END_NONE && !t->recovery);
-	assert(!t->in_use || table_find(e, &t->flow, t->hash) != t);
+	assert(!t->in_use || table_find(e, &t->flow, table_hash(e, &t->flow)) != t->slot + 1);
 }
 
 static void check_recovery(const struct engine *e, const struct tcb *t, const struct recovery *r)
@@ -81,7 +81,8 @@ static void check_state(const struct engine *e, const struct tcb *t)
 	const bool aged = t->state == ST_TIME_WAIT || (t->state == ST_SYN_RECEIVED && t->passive);
 
 	assert(t->in_use && !t->rst_owed && t->reason == END_NONE);
-	assert(table_find(e, &t->flow, t->hash) == t);
+	assert(table_find(e, &t->flow, table_hash(e, &t->flow)) == t->slot + 1);
+	assert(table_find_serial(e, t->serial) == t->slot + 1);
 	assert(!aged || link_is_linked(&t->age) || (t->passive && !listener_of(e, t->listener)));
 	assert(t->state != ST_TIME_WAIT || vtime_is_set(t->timers[TIMER_TIME_WAIT]));
 	assert(t->state == ST_TIME_WAIT || !vtime_is_set(t->timers[TIMER_TIME_WAIT]));
@@ -156,16 +157,29 @@ static void check_listeners(const struct engine *e)
 	}
 }
 
+static void check_params(const struct engine *e)
+{
+	uint32_t used = 0;
+
+	for (unsigned i = 0; i < PARAM_BUCKETS; i++)
+		for (uint32_t id = e->params.buckets[i]; id; id = e->params.all[id - 1].next) {
+			assert(e->params.all[id - 1].refs);
+			used++;
+		}
+	assert(used == e->params.used);
+}
+
 void engine_check(const struct engine *e)
 {
 	uint32_t by_state[ST__COUNT] = { 0 };
 	uint32_t chunks = 0, ranges = 0, sending = 0, held = 0, recoveries = 0;
 
-	for (uint32_t i = 0; i < e->tcbs_fresh; i++) {
-		const struct tcb *t = &e->tcbs[i];
+	for (uint32_t i = 0; i < e->slots_fresh; i++) {
+		const struct tcb *const t = e->slots[i].where ? slot_tcb(e, i) : NULL;
 
-		if (!t->in_use && !t->rst_owed)
+		if (!t)
 			continue;
+		assert(t->slot == i && (t->in_use || t->rst_owed));
 		check_tcb(e, t);
 		by_state[t->state]++;
 		held++;
@@ -175,6 +189,7 @@ void engine_check(const struct engine *e)
 		recoveries += t->recovery != 0;
 	}
 	assert(held == e->counters.conns && held <= e->cfg.conns_max);
+	assert(held == e->tcbs.used);
 	for (unsigned s = 0; s < ST__COUNT; s++)
 		assert(by_state[s] == e->counters.conns_by_state[s]);
 	assert(by_state[ST_TIME_WAIT] <= e->cfg.time_wait_max);
@@ -183,4 +198,5 @@ void engine_check(const struct engine *e)
 	assert(recoveries == e->recoveries.used && recoveries <= e->recoveries.max);
 	assert(e->replies_n <= REPLIES_MAX && e->traces_n <= TRACES_MAX);
 	check_listeners(e);
+	check_params(e);
 }

@@ -11,7 +11,7 @@ uint8_t ecn_syn_ctl(struct tcb *t, bool again)
 {
 	if (t->state != ST_SYN_SENT)
 		return t->ecn.on ? CTL_ECE : 0;
-	t->ecn.asked = t->params.ecn == TCP_ECN_ON && !again;
+	t->ecn.asked = t->params->ecn == TCP_ECN_ON && !again;
 	return t->ecn.asked ? both : 0;
 }
 
@@ -20,7 +20,7 @@ void ecn_take_syn(struct tcb *t, const struct segment *seg)
 {
 	t->ecn.until = t->iss;
 	if (t->passive)
-		t->ecn.on = t->params.ecn != TCP_ECN_OFF && (seg->ctl & both) == both;
+		t->ecn.on = t->params->ecn != TCP_ECN_OFF && (seg->ctl & both) == both;
 	else
 		t->ecn.on = t->ecn.asked && seg->ctl & CTL_ACK && (seg->ctl & both) == CTL_ECE;
 }

@@ -13,9 +13,17 @@
 /* Memory. Everything but struct engine stays untouched until it is used. */
 
 struct layout {
-	size_t listeners, buckets, tcbs, ranges, recoveries, runs, chunks, bytes, end; /* offsets */
-	uint32_t buckets_n, ranges_n, recoveries_n, runs_n;
+	size_t listeners, params, slots, buckets[BY__COUNT], slabs, tcbs; /* offsets */
+	size_t ranges, recoveries, runs, chunks, bytes, end;
+	uint32_t params_n, slabs_n, ranges_n, recoveries_n, runs_n;
 };
+
+/* Sets of parameters: each listener's and what its connections still have from before a change; and
+ * those of connections that have their own.
+ */
+enum { PARAM_SETS_OWN = 1024, PARAM_SETS_LISTENER = 4 };
+
+enum { TCB_BYTES = (sizeof(struct tcb) + 63) / 64 * 64 };
 
 static size_t reserve(size_t *at, size_t n, size_t size, size_t align)
 {
@@ -25,21 +33,13 @@ static size_t reserve(size_t *at, size_t n, size_t size, size_t align)
 	return here;
 }
 
-static uint32_t power_of_two(uint32_t at_least)
-{
-	uint32_t n = 1;
-
-	while (n < at_least && n < 1U << 31)
-		n *= 2;
-	return n;
-}
-
 static struct layout layout_of(const struct engine_config *cfg)
 {
 	struct layout l = { 0 };
 	size_t at = sizeof(struct engine);
 
-	l.buckets_n = power_of_two(cfg->conns_max);
+	l.params_n = PARAM_SETS_OWN + PARAM_SETS_LISTENER * cfg->listeners_max;
+	l.slabs_n = slabs_for(cfg->conns_max, TCB_BYTES);
 	/* What one connection may use, and for the rest as many as chunks can hold in quarters. */
 	l.ranges_n = RANGES_PER_CONN +
 		     (cfg->chunks_max < 1U << 28 ? cfg->chunks_max * 4 : 1U << 30);
@@ -48,8 +48,12 @@ static struct layout layout_of(const struct engine_config *cfg)
 				 cfg->chunks_max < 1U << 28 ? cfg->chunks_max + 64 : 1U << 28);
 	l.runs_n = RUNS_PER_CONN + (cfg->chunks_max < 1U << 27 ? cfg->chunks_max * 8 : 1U << 30);
 	l.listeners = reserve(&at, cfg->listeners_max, sizeof(struct listener), 64);
-	l.buckets = reserve(&at, l.buckets_n, sizeof(uint32_t), 64);
-	l.tcbs = reserve(&at, cfg->conns_max, sizeof(struct tcb), 64);
+	l.params = reserve(&at, l.params_n, sizeof(struct param_set), 64);
+	l.slots = reserve(&at, cfg->conns_max, sizeof(struct slot), 64);
+	for (unsigned i = 0; i < BY__COUNT; i++)
+		l.buckets[i] = reserve(&at, cfg->conns_max, sizeof(uint32_t), 64);
+	l.slabs = reserve(&at, l.slabs_n, sizeof(struct slab), 64);
+	l.tcbs = reserve(&at, l.slabs_n, SLAB_BYTES, 4096);
 	l.ranges = reserve(&at, l.ranges_n, sizeof(struct range), 64);
 	l.recoveries = reserve(&at, l.recoveries_n, sizeof(struct recovery), 64);
 	l.runs = reserve(&at, l.runs_n, sizeof(struct run), 64);
@@ -87,9 +91,13 @@ struct engine *engine_init(void *mem, const struct engine_config *cfg, vtime now
 	e->now = now;
 	e->serial_next = cfg->serial_first;
 	e->listeners = (void *)(base + l.listeners);
-	e->buckets = (void *)(base + l.buckets);
-	e->buckets_mask = l.buckets_n - 1;
-	e->tcbs = (void *)(base + l.tcbs);
+	e->params.all = (void *)(base + l.params);
+	e->params.max = l.params_n;
+	e->slots = (void *)(base + l.slots);
+	for (unsigned i = 0; i < BY__COUNT; i++)
+		table_init(&e->tables[i], (void *)(base + l.buckets[i]), cfg->conns_max);
+	e->tcbs.sizes[0] = TCB_BYTES;
+	slabs_init(&e->tcbs, base + l.tcbs, (void *)(base + l.slabs), l.slabs_n);
 	pool_init(&e->pool, base + l.bytes, (void *)(base + l.chunks), cfg->chunks_max,
 		  (void *)(base + l.ranges), l.ranges_n);
 	e->recoveries.all = (void *)(base + l.recoveries);
@@ -130,26 +138,51 @@ bool limit_allows(struct limit *l, vtime now, uint32_t max, uint64_t period_us)
 
 conn_id engine_id(const struct engine *e, const struct tcb *t)
 {
-	return (conn_id){ .slot = (uint32_t)(t - e->tcbs), .gen = t->gen };
+	return (conn_id){ .slot = t->slot, .gen = e->slots[t->slot].gen };
+}
+
+struct tcb *slot_tcb(const struct engine *e, uint32_t slot)
+{
+	return slabs_at(&e->tcbs, e->slots[slot].where);
+}
+
+bool slot_has_flow(const struct engine *e, uint32_t slot, const struct flow *f)
+{
+	return flow_eq(&slot_tcb(e, slot)->flow, f);
+}
+
+uint64_t slot_serial(const struct engine *e, uint32_t slot)
+{
+	return slot_tcb(e, slot)->serial;
 }
 
 struct tcb *engine_find(const struct engine *e, conn_id id)
 {
-	if (id.slot >= e->tcbs_fresh || !e->tcbs[id.slot].in_use || e->tcbs[id.slot].gen != id.gen)
-		return NULL;
-	return &e->tcbs[id.slot];
-}
-
-static struct tcb *slot_take(struct engine *e)
-{
 	struct tcb *t;
 
-	if (e->tcbs_free) {
-		t = &e->tcbs[e->tcbs_free - 1];
-		e->tcbs_free = t->hash_next;
-		return t;
-	}
-	return e->tcbs_fresh < e->cfg.conns_max ? &e->tcbs[e->tcbs_fresh++] : NULL;
+	if (id.slot >= e->slots_fresh || e->slots[id.slot].gen != id.gen ||
+	    !e->slots[id.slot].where)
+		return NULL;
+	t = slot_tcb(e, id.slot);
+	return t->in_use ? t : NULL;
+}
+
+/* Slot + 1; 0: conns_max. */
+static uint32_t slot_take(struct engine *e)
+{
+	const uint32_t id = e->slots_free;
+
+	if (!id)
+		return e->slots_fresh < e->cfg.conns_max ? ++e->slots_fresh : 0;
+	e->slots_free = e->slots[id - 1].by[BY_FLOW].next;
+	return id;
+}
+
+static void slot_put(struct engine *e, uint32_t slot)
+{
+	e->slots[slot].where = 0;
+	e->slots[slot].by[BY_FLOW].next = e->slots_free;
+	e->slots_free = slot + 1;
 }
 
 WRAPS static uint32_t generation_after(uint32_t gen)
@@ -157,29 +190,41 @@ WRAPS static uint32_t generation_after(uint32_t gen)
 	return gen + 1 ? gen + 1 : 1; /* 0 is never valid */
 }
 
+/* A slot with a TCB of zeros. NULL: conns_max. */
+static struct tcb *tcb_take(struct engine *e)
+{
+	const uint32_t id = slot_take(e);
+	struct tcb *t;
+
+	if (!id)
+		return NULL;
+	e->slots[id - 1].gen = generation_after(e->slots[id - 1].gen);
+	e->slots[id - 1].where = slabs_take(&e->tcbs, sizeof(*t)); /* one for each slot */
+	t = slot_tcb(e, id - 1);
+	memset(t, 0, sizeof(*t));
+	t->slot = id - 1;
+	return t;
+}
+
 struct tcb *tcb_new(struct engine *e, enum tcp_state state, const struct flow *f, uint32_t hash)
 {
-	struct tcb *t = slot_take(e);
-	uint32_t gen;
+	struct tcb *const t = tcb_take(e);
 
 	if (!t) {
 		e->counters.drop_connections_max++;
 		return NULL;
 	}
-	gen = generation_after(t->gen);
-	memset(t, 0, sizeof(*t));
-	t->gen = gen;
 	t->in_use = true;
 	t->state = state;
 	t->flow = *f;
-	t->hash = hash;
 	t->serial = e->serial_next;
 	e->serial_next += e->cfg.serial_step;
 	t->created_at = t->state_since = e->now;
 	t->opened_at = t->closed_at = VTIME_NEVER;
 	for (unsigned i = 0; i < TIMER__COUNT; i++)
 		t->timers[i] = VTIME_NEVER;
-	table_insert(e, t);
+	table_insert(e, BY_FLOW, t->slot, hash);
+	table_insert(e, BY_SERIAL, t->slot, table_serial_hash(e, t->serial));
 	e->pool.holders = ++e->counters.conns;
 	e->counters.conns_by_state[state]++;
 	return t;
@@ -188,6 +233,8 @@ struct tcb *tcb_new(struct engine *e, enum tcp_state state, const struct flow *f
 /* The slot's next life begins. A RST that is still owed keeps it until it was sent. */
 void tcb_free(struct engine *e, struct tcb *t)
 {
+	if (t->in_use)
+		table_remove(e, BY_SERIAL, t->slot);
 	t->in_use = false;
 	t->reports = 0;
 	list_remove(&t->reporting);
@@ -198,8 +245,9 @@ void tcb_free(struct engine *e, struct tcb *t)
 	wheel_clear(&e->wheel, &t->node);
 	e->pool.holders = --e->counters.conns;
 	e->counters.conns_by_state[ST_CLOSED]--;
-	t->hash_next = e->tcbs_free;
-	e->tcbs_free = (uint32_t)(t - e->tcbs) + 1;
+	params_drop(e, t->params);
+	slabs_put(&e->tcbs, e->slots[t->slot].where);
+	slot_put(e, t->slot);
 }
 
 void conn_release(struct engine *e, conn_id id)
@@ -315,7 +363,7 @@ void engine_refused(struct engine *e, const struct tcb *t, enum tcp_state state,
 	*tr = (struct trace){
 		.at = e->now,
 		.serial = t ? t->serial : 0,
-		.slot = t ? (uint32_t)(t - e->tcbs) : 0,
+		.slot = t ? t->slot : 0,
 		.kind = TRACE_REFUSED,
 		.from = state,
 		.to = state,
@@ -340,7 +388,7 @@ static void trace_transition(struct engine *e, const struct tcb *t, enum tcp_sta
 	*tr = (struct trace){
 		.at = e->now,
 		.serial = t->serial,
-		.slot = (uint32_t)(t - e->tcbs),
+		.slot = t->slot,
 		.kind = TRACE_TRANSITION,
 		.from = t->state,
 		.to = to,
@@ -399,7 +447,7 @@ void tcb_end(struct engine *e, struct tcb *t, enum end_reason reason, enum cause
 	t->closed_at = e->now;
 	recovery_free(e, t);
 	timers_clear(e, t);
-	table_remove(e, t);
+	table_remove(e, BY_FLOW, t->slot);
 	list_remove(&t->out);
 	list_remove(&t->waiting);
 	t->want_writable = false;
@@ -438,26 +486,25 @@ void engine_edges(const struct engine *e, uint32_t ret_edges[ST__COUNT])
 
 bool engine_next_conn(const struct engine *e, uint32_t *cursor, conn_id *ret_id)
 {
-	for (uint32_t i = *cursor; i < e->tcbs_fresh; i++) {
-		const struct tcb *t = &e->tcbs[i];
+	for (uint32_t i = *cursor; i < e->slots_fresh; i++) {
+		const struct tcb *const t = e->slots[i].where ? slot_tcb(e, i) : NULL;
 
-		if (!t->in_use || t->state == ST_CLOSED)
+		if (!t || !t->in_use || t->state == ST_CLOSED)
 			continue;
 		*ret_id = engine_id(e, t);
 		*cursor = i + 1;
 		return true;
 	}
-	*cursor = e->tcbs_fresh;
+	*cursor = e->slots_fresh;
 	return false;
 }
 
 bool engine_find_serial(const struct engine *e, uint64_t serial, conn_id *ret_id)
 {
-	for (uint32_t i = 0; i < e->tcbs_fresh; i++) {
-		if (!e->tcbs[i].in_use || e->tcbs[i].serial != serial)
-			continue;
-		*ret_id = engine_id(e, &e->tcbs[i]);
-		return true;
-	}
-	return false;
+	const uint32_t id = table_find_serial(e, serial);
+
+	if (!id)
+		return false;
+	*ret_id = (conn_id){ .slot = id - 1, .gen = e->slots[id - 1].gen };
+	return true;
 }

@@ -162,20 +162,21 @@ struct engine *engine_init(void *mem, const struct engine_config *cfg, vtime now
 /* Asserts every invariant; tests call it after each step. */
 void engine_check(const struct engine *e);
 
-/* Passive OPEN. -EADDRINUSE: the same address and port listens already. -ENOBUFS: listeners_max.
+/* Passive OPEN. -EADDRINUSE: the same address and port listens already. -ENOBUFS: listeners_max,
+ * or too many different sets of parameters.
  * Several listeners may share a port with different addresses; the most specific serves.
  */
 int engine_listen(struct engine *e, vtime now, const struct listener_open *open,
 		  listener_id *ret_id);
 /* Connections of the listener that are ESTABLISHED live on; those in SYN-RECEIVED are reset. */
 int engine_unlisten(struct engine *e, vtime now, listener_id id);
-/* The parameters of connections accepted from now on. */
+/* The parameters of connections accepted from now on. -ENOBUFS: too many different sets. */
 int engine_listener_set_params(struct engine *e, listener_id id, const struct tcp_params *params);
 int engine_listener_status(const struct engine *e, listener_id id,
 			   struct listener_status *ret_status);
 
 /* Active OPEN. -EADDRINUSE: the 4-tuple is taken. -EADDRNOTAVAIL: no local port is left. -ENOBUFS:
- * conns_max. -EINVAL: remote is unspecified, broadcast or multicast (MUST-46), or local is unspecified.
+ * conns_max, or too many different sets of parameters. -EINVAL: remote is unspecified, broadcast or multicast (MUST-46), or local is unspecified.
  */
 int engine_connect(struct engine *e, vtime now, const struct conn_open *open, conn_id *ret_id);
 
@@ -209,6 +210,7 @@ void conn_release(struct engine *e, conn_id id);
 
 /* A service that takes text as it arrives asks for it: see engine_input(). */
 int conn_set_direct(struct engine *e, conn_id id, bool on);
+/* -ENOBUFS: connections and listeners have too many different sets of parameters. */
 int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_params *params);
 
 /* The MTU of the interface it goes by has changed; 0: unknown, nothing changes. */

@@ -45,7 +45,7 @@ void tcb_set_limit(const struct engine *e, struct tcb *t)
 {
 	const uint64_t pool = pool_receive_bytes(&e->pool);
 	const uint32_t scale = (uint32_t)UINT16_MAX << (t->window_scaling ? t->rcv.wscale : 0);
-	const uint32_t most = min_u32(t->params.receive_buffer_bytes, scale);
+	const uint32_t most = min_u32(t->params->receive_buffer_bytes, scale);
 
 	t->rcv.limit = pool < most ? (uint32_t)pool : most;
 }
@@ -55,7 +55,7 @@ void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, 
 	const bool v4 = addr_is_v4(&t->flow.remote.addr);
 	const uint16_t mss = mss_of_link(link_mtu, v4);
 
-	t->params = *params;
+	t->params = params_hold(e, params);
 	t->link_mtu = link_mtu;
 	t->rcv.mss = params->mss && params->mss < mss ? params->mss : mss;
 	t->rcv.mss_seen = min_u32(mss_default(v4), t->rcv.mss);

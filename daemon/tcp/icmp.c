@@ -51,7 +51,7 @@ static void unreachable(struct engine *e, struct tcb *t, enum icmp_error error)
 	const bool hard = icmp_error_is_hard(error);
 
 	t->soft_error = error;
-	if (tcb_syn_acked(t) || !(hard || t->params.icmp_may_reset)) {
+	if (tcb_syn_acked(t) || !(hard || t->params->icmp_may_reset)) {
 		e->counters.icmp_soft_errors++;
 		return;
 	}
@@ -61,7 +61,8 @@ static void unreachable(struct engine *e, struct tcb *t, enum icmp_error error)
 
 void engine_icmp(struct engine *e, vtime now, const struct icmp_message *m)
 {
-	struct tcb *const t = table_find(e, &m->flow, table_hash(e, &m->flow));
+	const uint32_t id = table_find(e, &m->flow, table_hash(e, &m->flow));
+	struct tcb *const t = id ? slot_tcb(e, id - 1) : NULL;
 
 	engine_clock(e, now);
 	e->counters.icmp_in++;

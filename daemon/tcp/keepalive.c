@@ -28,8 +28,8 @@ void tcb_keepalive_start(struct engine *e, struct tcb *t)
 {
 	t->keepalive.probes = 0;
 	t->keepalive.owed = false;
-	if (t->params.keepalive && t->opened && t->state != ST_TIME_WAIT)
-		timer_set(e, t, TIMER_KEEPALIVE, vtime_add(e->now, t->params.keepalive_time_us));
+	if (t->params->keepalive && t->opened && t->state != ST_TIME_WAIT)
+		timer_set(e, t, TIMER_KEEPALIVE, vtime_add(e->now, t->params->keepalive_time_us));
 	else
 		timer_clear(t, TIMER_KEEPALIVE);
 }
@@ -37,18 +37,18 @@ void tcb_keepalive_start(struct engine *e, struct tcb *t)
 void tcb_keepalive_timeout(struct engine *e, struct tcb *t)
 {
 	const uint64_t idle_us = vtime_since(e->now, t->keepalive.heard_at);
-	const uint64_t time_us = t->params.keepalive_time_us; /* MUST-27 */
+	const uint64_t time_us = t->params->keepalive_time_us; /* MUST-27 */
 
 	if (!may_probe(t)) {
 		tcb_keepalive_start(e, t);
 	} else if (idle_us < time_us) {
 		timer_set(e, t, TIMER_KEEPALIVE, vtime_add(t->keepalive.heard_at, time_us));
-	} else if (t->keepalive.probes < t->params.keepalive_probes) {
+	} else if (t->keepalive.probes < t->params->keepalive_probes) {
 		t->keepalive.probes++;
 		t->keepalive.owed = true;
 		tcb_want_output(e, t);
 		timer_set(e, t, TIMER_KEEPALIVE,
-			  vtime_add(e->now, t->params.keepalive_interval_us));
+			  vtime_add(e->now, t->params->keepalive_interval_us));
 	} else { /* MUST-29: it takes several that are not answered */
 		tcb_reset(e, t, END_KEEPALIVE_TIMEOUT, CAUSE_TIMER, TIMER_KEEPALIVE,
 			  RULE_KEEPALIVE);

@@ -67,6 +67,7 @@ int engine_listen(struct engine *e, vtime now, const struct listener_open *open,
 		  listener_id *ret_id)
 {
 	uint32_t *bucket = &e->ports[open->local.port % PORT_BUCKETS];
+	const struct tcp_params *params;
 	struct listener *l;
 	uint32_t gen;
 
@@ -75,15 +76,18 @@ int engine_listen(struct engine *e, vtime now, const struct listener_open *open,
 		if (endpoint_eq(&e->listeners[i - 1].local, &open->local))
 			return -EADDRINUSE;
 	}
-	l = listener_take(e);
-	if (!l)
+	params = params_take(e, &open->params);
+	l = params ? listener_take(e) : NULL;
+	if (!l) {
+		params_drop(e, params);
 		return -ENOBUFS;
+	}
 	gen = l->gen;
 	*l = (struct listener){
 		.gen = gen + 1,
 		.in_use = true,
 		.local = open->local,
-		.params = open->params,
+		.params = params,
 		.cookie = open->cookie,
 		.backlog = open->backlog ? open->backlog : 1,
 		.conns_max = open->conns_max,
@@ -113,6 +117,7 @@ int engine_unlisten(struct engine *e, vtime now, listener_id id)
 		at = &e->listeners[*at - 1].port_next;
 	*at = l->port_next;
 	l->in_use = false;
+	params_drop(e, l->params);
 	l->port_next = e->listeners_free;
 	e->listeners_free = id.slot + 1;
 	engine_edge(e, &l->local, id.slot, ST_LISTEN, ST_CLOSED, CAUSE_OPERATOR, RULE_CLOSE);
@@ -122,10 +127,15 @@ int engine_unlisten(struct engine *e, vtime now, listener_id id)
 int engine_listener_set_params(struct engine *e, listener_id id, const struct tcp_params *params)
 {
 	struct listener *l = listener_of(e, id);
+	const struct tcp_params *held;
 
 	if (!l)
 		return -EBADF;
-	l->params = *params;
+	held = params_take(e, params);
+	if (!held)
+		return -ENOBUFS;
+	params_drop(e, l->params);
+	l->params = held;
 	return 0;
 }
 

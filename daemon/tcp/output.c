@@ -176,8 +176,8 @@ static void fill_sacks(struct engine *e, struct tcb *t, struct segment *out, uns
 static void fill(const struct engine *e, struct tcb *t, struct segment *out, seqno seq)
 {
 	fill_plain(out, &t->flow, t->ecn.echo ? CTL_ACK | CTL_ECE : CTL_ACK, seq, t->rcv.nxt);
-	out->ttl = t->params.ttl; /* MUST-49 */
-	out->tos = (uint8_t)(t->params.dscp << 2); /* MUST-48, SHLD-22 */
+	out->ttl = t->params->ttl; /* MUST-49 */
+	out->tos = (uint8_t)(t->params->dscp << 2); /* MUST-48, SHLD-22 */
 	if (t->timestamps) {
 		out->options = OPT_TIMESTAMPS;
 		out->ts_val = tcb_ts_now(e, t);
@@ -204,8 +204,8 @@ static void output_reset(struct engine *e, struct tcb *t, struct segment *out)
 	/* <SEQ=SND.NXT><CTL=RST>, as far as the peer can accept it. */
 	fill_plain(out, &t->flow, CTL_RST, seq_min(t->snd.nxt, seq_max(right, t->snd.una)),
 		   (seqno){ 0 });
-	out->ttl = t->params.ttl;
-	out->tos = (uint8_t)(t->params.dscp << 2);
+	out->ttl = t->params->ttl;
+	out->tos = (uint8_t)(t->params->dscp << 2);
 	t->rst_owed = false;
 	t->segments_out++;
 	e->counters.resets_out++;
@@ -352,7 +352,7 @@ static uint32_t congestion_room(const struct engine *e, const struct tcb *t, seq
  */
 static bool nagle_holds(const struct tcb *t)
 {
-	return t->params.nagle && !t->snd.fin_queued && seq_lt(t->snd.una, t->snd.small_end);
+	return t->params->nagle && !t->snd.fin_queued && seq_lt(t->snd.una, t->snd.small_end);
 }
 
 /* Is text shorter than a segment worth sending? RFC 9293 3.8.6.2.1 (MUST-38), with Nagle in (2) and (3).
@@ -496,8 +496,8 @@ static void sent(struct engine *e, struct tcb *t, const struct plan *p)
 	/* A probe's timer was set when the one before expired: its intervals double. */
 	if (!vtime_is_set(t->timers[TIMER_RETRANSMISSION]) || (idle && !p->probe))
 		tcb_rearm(e, t);
-	if (t->params.user_timeout_us && !vtime_is_set(t->timers[TIMER_USER_TIMEOUT]))
-		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, t->params.user_timeout_us));
+	if (t->params->user_timeout_us && !vtime_is_set(t->timers[TIMER_USER_TIMEOUT]))
+		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, t->params->user_timeout_us));
 	t->snd.fast = t->snd.force = t->snd.tail_probe = false;
 	t->cc.frto_room -= min_u32(t->cc.frto_room, seq_ahead(next, nxt));
 	recovery_sent(e, t, p->at, next, nxt);

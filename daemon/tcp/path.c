@@ -98,7 +98,7 @@ void tcb_suspect_black_hole(struct engine *e, struct tcb *t)
 	const uint32_t bytes = t->snd.mss + headers(t);
 	const uint32_t least = is_v4(t) ? 576 : MTU6_LEAST;
 
-	if (!t->params.black_hole_detection || t->rtt.backoffs % SUSPICIOUS || !tcb_syn_acked(t) ||
+	if (!t->params->black_hole_detection || t->rtt.backoffs % SUSPICIOUS || !tcb_syn_acked(t) ||
 	    t->sendq.used < t->snd.mss)
 		return;
 	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {

@@ -12,15 +12,15 @@ enum {
 
 static uint32_t clamp_rto(const struct tcb *t, uint64_t us)
 {
-	us = us < t->params.rto_min_us ? t->params.rto_min_us : us; /* RFC 6298 2.4 */
-	us = us > t->params.rto_max_us ? t->params.rto_max_us : us; /* RFC 6298 2.5 */
+	us = us < t->params->rto_min_us ? t->params->rto_min_us : us; /* RFC 6298 2.4 */
+	us = us > t->params->rto_max_us ? t->params->rto_max_us : us; /* RFC 6298 2.5 */
 	us = us < RTO_FLOOR_US ? RTO_FLOOR_US : us;
 	return us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
 }
 
 void rtt_open(struct tcb *t)
 {
-	t->rtt.rto_us = clamp_rto(t, t->params.rto_initial_us); /* RFC 6298 2.1 */
+	t->rtt.rto_us = clamp_rto(t, t->params->rto_initial_us); /* RFC 6298 2.1 */
 }
 
 void rtt_sample(struct tcb *t, uint64_t sample_us)
@@ -47,7 +47,7 @@ void rtt_sample(struct tcb *t, uint64_t sample_us)
 
 void rtt_after_lost_syn(struct tcb *t)
 {
-	if (t->params.rto_initial_us < AFTER_LOST_SYN_US)
+	if (t->params->rto_initial_us < AFTER_LOST_SYN_US)
 		t->rtt.rto_us = clamp_rto(t, AFTER_LOST_SYN_US);
 }
 
@@ -56,6 +56,6 @@ uint32_t rtt_rto_us(const struct tcb *t)
 	const unsigned shift = min_u32(t->rtt.backoffs, BACKOFFS_MAX - 1);
 	const uint64_t us = (uint64_t)t->rtt.rto_us << shift; /* RFC 6298 5.5 */
 
-	return us > t->params.rto_max_us ? max_u32((uint32_t)t->params.rto_max_us, t->rtt.rto_us)
-					 : (uint32_t)us;
+	return us > t->params->rto_max_us ? max_u32((uint32_t)t->params->rto_max_us, t->rtt.rto_us)
+					  : (uint32_t)us;
 }

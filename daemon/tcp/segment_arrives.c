@@ -78,7 +78,7 @@ static struct tcb *listen_syn(struct engine *e, struct listener *l, const struct
 	t->passive = true;
 	t->listener = listener_id_of(e, l);
 	t->cookie = l->cookie;
-	tcb_open(e, t, &l->params, seg->link_mtu);
+	tcb_open(e, t, l->params, seg->link_mtu);
 	tcb_take_syn(e, t, seg);
 	t->segments_in = 1;
 	tcb_enter(e, t, ST_SYN_RECEIVED, CAUSE_SEGMENT, e->arriving.ctl, RULE_LISTEN_SYN);
@@ -190,7 +190,7 @@ static bool syn_is_newer(const struct tcb *t, const struct segment *seg)
 
 	if (t->timestamps && stamped && !seq_eq(then, now))
 		return seq_lt(then, now);
-	if (!t->timestamps && stamped && t->params.timestamps)
+	if (!t->timestamps && stamped && t->params->timestamps)
 		return true; /* the old incarnation had none: no segment of it can pass PAWS */
 	return seq_le(t->rcv.nxt, seg->seq); /* the largest number seen is the FIN's, before it */
 }
@@ -208,7 +208,7 @@ static enum verdict check_time_wait_syn(struct engine *e, struct tcb *t, const s
 	if (!l || e->counters.conns >= e->cfg.conns_max || !listener_has_room(e, l, &seg->flow))
 		return CONTINUE;
 	tcb_end(e, t, END_NORMAL, CAUSE_SEGMENT, e->arriving.ctl, RULE_TIME_WAIT_SYN);
-	next = listen_syn(e, l, seg, t->hash);
+	next = listen_syn(e, l, seg, e->slots[t->slot].by[BY_FLOW].hash);
 	/* "larger than the largest sequence number it used on the previous connection incarnation" */
 	if (next && seq_lt(next->iss, past)) {
 		next->iss = past;
@@ -273,7 +273,7 @@ static bool challenges_syn(const struct tcb *t)
 {
 	if (t->state == ST_SYN_RECEIVED && t->passive)
 		return false;
-	return t->params.rfc5961 || t->state == ST_TIME_WAIT;
+	return t->params->rfc5961 || t->state == ST_TIME_WAIT;
 }
 
 /* What the first step does with a segment that has no octet in the window. */
@@ -374,7 +374,7 @@ static enum verdict check_rst(struct engine *e, struct tcb *t, const struct segm
 	case ST__COUNT:
 		assert(false && "not a state of 3.10.7.4");
 	}
-	if (t->params.rfc5961 && !seq_eq(seg->seq, t->rcv.nxt)) {
+	if (t->params->rfc5961 && !seq_eq(seg->seq, t->rcv.nxt)) {
 		refuse(e, t, RULE_RST_CHALLENGE);
 		tcb_challenge(e, t);
 		return DONE;
@@ -477,7 +477,8 @@ void engine_input(struct engine *e, vtime now, const struct segment *seg,
 		  struct delivery *ret_delivery)
 {
 	const uint32_t hash = table_hash(e, &seg->flow);
-	struct tcb *t = table_find(e, &seg->flow, hash);
+	const uint32_t id = table_find(e, &seg->flow, hash);
+	struct tcb *const t = id ? slot_tcb(e, id - 1) : NULL;
 	struct segment mine; /* the steps trim it */
 
 	engine_clock(e, now);

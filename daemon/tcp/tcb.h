@@ -10,6 +10,7 @@
 #include "tcp/engine.h"
 #include "tcp/list.h"
 #include "tcp/recovery.h"
+#include "tcp/slabs.h"
 #include "tcp/timers.h"
 
 _Static_assert((int)CHUNK_BYTES == (int)ENGINE_CHUNK_BYTES, "one size of chunks");
@@ -26,9 +27,7 @@ enum frto { FRTO_NONE, FRTO_FIRST, FRTO_SECOND };
 
 struct tcb {
 	struct flow flow; /* for as long as it lives: MUST-45 */
-	uint32_t hash; /* of flow */
-	uint32_t hash_next; /* slot + 1 in the bucket's chain; in the free list while free */
-	uint32_t gen;
+	uint32_t slot; /* which names it */
 	enum tcp_state state;
 
 	bool in_use; /* allocated and not released: conn_ids of gen are valid */
@@ -143,7 +142,41 @@ struct tcb {
 	vtime created_at, opened_at, closed_at, state_since;
 	uint64_t bytes_in, bytes_out, segments_in, segments_out;
 	uint64_t retransmitted_segments, retransmitted_bytes;
-	struct tcp_params params;
+	const struct tcp_params *params; /* held: one of engine.params */
+};
+
+/* What a conn_id names. There is one for each connection, in use or not. */
+struct slot {
+	uint32_t gen;
+	uint32_t where; /* of its TCB, in engine.tcbs; 0: free */
+	struct {
+		uint32_t hash;
+		uint32_t
+			next; /* slot + 1 in the bucket's chain; BY_FLOW: in the free list while free */
+	} by[2]; /* enum table_by */
+};
+
+enum table_by { BY_FLOW, BY_SERIAL, BY__COUNT };
+
+struct table {
+	uint32_t *buckets; /* slot + 1 */
+	uint32_t n, mask; /* buckets in use: at most mask + 1, more than half of it */
+	uint32_t max, used; /* buckets; connections */
+};
+
+/* A set of parameters and who has it: listeners and connections. */
+struct param_set {
+	struct tcp_params params; /* first: a set is found by it */
+	uint32_t refs;
+	uint32_t next; /* index + 1 in its bucket, or in the free list */
+};
+
+enum { PARAM_BUCKETS = 64 };
+
+struct params_table {
+	struct param_set *all;
+	uint32_t max, fresh, free, used;
+	uint32_t buckets[PARAM_BUCKETS]; /* index + 1 */
 };
 
 struct listener {
@@ -151,7 +184,7 @@ struct listener {
 	uint32_t port_next; /* slot + 1 in the chain of its port; in the free list while free */
 	bool in_use;
 	struct endpoint local;
-	struct tcp_params params;
+	const struct tcp_params *params; /* held: one of engine.params */
 	uint64_t cookie;
 	uint32_t backlog, conns_max;
 	uint32_t syn_received, live;
@@ -174,11 +207,12 @@ struct engine {
 	struct engine_counters counters; /* chunks_* are filled in when asked */
 	uint32_t edges[ST__COUNT];
 
-	struct tcb *tcbs;
-	uint32_t tcbs_fresh; /* slots below were used at some time */
-	uint32_t tcbs_free; /* slot + 1 */
-	uint32_t *buckets; /* slot + 1 */
-	uint32_t buckets_mask;
+	struct slot *slots; /* conns_max */
+	uint32_t slots_fresh; /* those below were used at some time */
+	uint32_t slots_free; /* slot + 1 */
+	struct slabs tcbs;
+	struct table tables[BY__COUNT];
+	struct params_table params;
 	uint32_t ephemeral; /* RFC 6056: counts local ports given out */
 	uint64_t serial_next;
 
@@ -284,11 +318,26 @@ void engine_edge(struct engine *e, const struct endpoint *local, uint32_t slot, 
 		 enum tcp_state to, enum cause cause, enum rule rule);
 bool limit_allows(struct limit *l, vtime now, uint32_t max, uint64_t period_us);
 
+/* The TCB of a slot in use. */
+struct tcb *slot_tcb(const struct engine *e, uint32_t slot);
+bool slot_has_flow(const struct engine *e, uint32_t slot, const struct flow *f);
+uint64_t slot_serial(const struct engine *e, uint32_t slot);
+
 /* table.c */
 uint32_t table_hash(const struct engine *e, const struct flow *f);
-struct tcb *table_find(const struct engine *e, const struct flow *f, uint32_t hash);
-void table_insert(struct engine *e, struct tcb *t);
-void table_remove(struct engine *e, struct tcb *t);
+uint32_t table_serial_hash(const struct engine *e, uint64_t serial);
+void table_init(struct table *m, uint32_t *buckets, uint32_t max);
+/* Slot + 1; 0: none. */
+uint32_t table_find(const struct engine *e, const struct flow *f, uint32_t hash);
+uint32_t table_find_serial(const struct engine *e, uint64_t serial);
+void table_insert(struct engine *e, enum table_by by, uint32_t slot, uint32_t hash);
+void table_remove(struct engine *e, enum table_by by, uint32_t slot);
+
+/* params_table.c: sets live for as long as they are held. */
+/* Held once more. NULL: no set is left. */
+const struct tcp_params *params_take(struct engine *e, const struct tcp_params *p);
+const struct tcp_params *params_hold(struct engine *e, const struct tcp_params *held);
+void params_drop(struct engine *e, const struct tcp_params *held); /* NULL is nothing */
 
 /* listeners.c */
 struct listener *listener_find(const struct engine *e, const struct endpoint *to);
@@ -303,6 +352,7 @@ uint32_t tcb_ts_now(const struct engine *e, const struct tcb *t);
 
 /* handshake.c: what both opens share */
 uint16_t mss_of_link(uint16_t link_mtu, bool v4);
+/* params: held by the caller; the TCB holds it too. */
 void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, uint16_t link_mtu);
 /* What the peer's SYN says: IRS, window, options. */
 void tcb_take_syn(struct engine *e, struct tcb *t, const struct segment *seg);

@@ -71,7 +71,7 @@ void tcb_start_time_wait(struct engine *e, struct tcb *t, enum rule rule)
 		list_append(&e->time_wait, &t->age);
 	}
 	/* MUST-13 */
-	timer_set(e, t, TIMER_TIME_WAIT, vtime_add(e->now, 2 * t->params.msl_us));
+	timer_set(e, t, TIMER_TIME_WAIT, vtime_add(e->now, 2 * t->params->msl_us));
 	if (e->counters.conns_by_state[ST_TIME_WAIT] > e->cfg.time_wait_max) {
 		struct tcb *oldest = LINK_OWNER(list_first(&e->time_wait), struct tcb, age);
 
@@ -82,9 +82,9 @@ void tcb_start_time_wait(struct engine *e, struct tcb *t, enum rule rule)
 
 void tcb_limit_fin_wait_2(struct engine *e, struct tcb *t)
 {
-	if (t->state == ST_FIN_WAIT_2 && t->stopped && t->params.fin_wait_2_us &&
+	if (t->state == ST_FIN_WAIT_2 && t->stopped && t->params->fin_wait_2_us &&
 	    !vtime_is_set(t->timers[TIMER_FIN_WAIT_2]))
-		timer_set(e, t, TIMER_FIN_WAIT_2, vtime_add(e->now, t->params.fin_wait_2_us));
+		timer_set(e, t, TIMER_FIN_WAIT_2, vtime_add(e->now, t->params->fin_wait_2_us));
 }
 
 /* 3.10.8 USER TIMEOUT; R2 of 3.8.3 (MUST-20, MUST-22; SHLD-11 by default). R1 (SHLD-9, SHLD-10) is

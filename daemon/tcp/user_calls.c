@@ -41,6 +41,7 @@ static WRAPS int choose_port(struct engine *e, struct flow *f)
 int engine_connect(struct engine *e, vtime now, const struct conn_open *open, conn_id *ret_id)
 {
 	struct flow f = open->flow;
+	const struct tcp_params *params;
 	struct tcb *t;
 	uint32_t hash;
 	int rc;
@@ -56,11 +57,15 @@ int engine_connect(struct engine *e, vtime now, const struct conn_open *open, co
 	hash = table_hash(e, &f);
 	if (table_find(e, &f, hash))
 		return -EADDRINUSE;
-	t = tcb_new(e, ST_CLOSED, &f, hash);
-	if (!t)
+	params = params_take(e, &open->params);
+	t = params ? tcb_new(e, ST_CLOSED, &f, hash) : NULL;
+	if (!t) {
+		params_drop(e, params);
 		return -ENOBUFS;
+	}
 	t->cookie = open->cookie;
-	tcb_open(e, t, &open->params, open->link_mtu);
+	tcb_open(e, t, params, open->link_mtu);
+	params_drop(e, params); /* the TCB has it now */
 	tcb_enter(e, t, ST_SYN_SENT, CAUSE_USER, 0, RULE_OPEN);
 	e->counters.active_opens++;
 	tcb_want_output(e, t); /* <SEQ=ISS><CTL=SYN> */
@@ -72,7 +77,7 @@ int engine_connect(struct engine *e, vtime now, const struct conn_open *open, co
 
 bool tcb_send_room(const struct tcb *t)
 {
-	const uint32_t most = t->params.send_buffer_bytes, used = t->sendq.used;
+	const uint32_t most = t->params->send_buffer_bytes, used = t->sendq.used;
 
 	return used < most && (used == 0 || most - used >= most / 4);
 }
@@ -112,8 +117,8 @@ int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t 
 	rc = may_send(t);
 	if (rc)
 		return rc;
-	room = t->params.send_buffer_bytes > t->sendq.used
-		       ? t->params.send_buffer_bytes - t->sendq.used
+	room = t->params->send_buffer_bytes > t->sendq.used
+		       ? t->params->send_buffer_bytes - t->sendq.used
 		       : 0;
 	offered = len < room ? (uint32_t)len : room;
 	taken = sendq_put(&e->pool, &t->sendq, data, offered);
@@ -312,13 +317,18 @@ int conn_set_direct(struct engine *e, conn_id id, bool on)
 int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_params *params)
 {
 	struct tcb *t = engine_find(e, id);
+	const struct tcp_params *held;
 
 	engine_clock(e, now);
 	if (!t)
 		return -EBADF;
 	if (t->state == ST_CLOSED)
 		return -ENOTCONN;
-	t->params = *params;
+	held = params_take(e, params);
+	if (!held)
+		return -ENOBUFS;
+	params_drop(e, t->params);
+	t->params = held;
 	cc_choose(t);
 	tcb_set_limit(e, t);
 	tcb_limit_fin_wait_2(e, t);

@@ -15,11 +15,14 @@
 
 static const double C = 0.4, BETA = 0.7;
 
+static struct tcp_params params;
+
 static void begin(struct tcb *t, int algorithm, uint32_t mss, uint32_t rtt_us)
 {
 	memset(t, 0, sizeof(*t));
-	tcp_params_default(&t->params);
-	t->params.congestion_control = algorithm;
+	tcp_params_default(&params);
+	params.congestion_control = algorithm;
+	t->params = &params;
 	t->snd.mss = mss;
 	t->rtt.srtt_us = rtt_us;
 	cc_open(t);
@@ -381,7 +384,7 @@ static void test_window_after_a_pause(void **state)
 
 	begin(&t, TCP_CC_CUBIC, 1000, 100000);
 	t.rtt.rto_us = 200000;
-	t.params.rto_max_us = 60000000;
+	params.rto_max_us = 60000000;
 	t.cc.cwnd = 100000;
 	t.cc.ssthresh = 40000;
 	t.snd.last_at.us = e->now.us - 200000;
@@ -410,13 +413,13 @@ static void test_choice_in_mid_connection(void **state)
 	begin(&t, TCP_CC_CUBIC, 1000, 100000);
 	assert_string_equal(t.cc.ops->name, "cubic");
 	t.cc.cwnd = t.cc.ssthresh = 50000;
-	t.params.congestion_control = TCP_CC_NEWRENO;
+	params.congestion_control = TCP_CC_NEWRENO;
 	cc_choose(&t);
 	assert_string_equal(t.cc.ops->name, "newreno");
 	assert_int_equal(t.cc.cwnd, 50000);
 	ack(&t, 50000, 1000000);
 	assert_int_equal(t.cc.cwnd, 51000);
-	t.params.congestion_control = TCP_CC_CUBIC;
+	params.congestion_control = TCP_CC_CUBIC;
 	cc_choose(&t);
 	ack(&t, 1000, 2000000);
 	assert_int_equal(t.cc.cubic.curve.w_max, 51000);
