@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Octets become what may happen to an engine: segments near the window of a connection, user calls in
- * any state, time, and draining or not draining what it has to say. engine_check() after each.
- * With FUZZ_SHOW in the environment each is printed as it happens.
+ * any state, time, and draining or not draining what it has to say; engine_ops.h says how they are
+ * written. engine_check() after each, and text is compared: an octet is what its sequence number says.
+ * With FUZZ_SHOW in the environment each is printed as it happens, and at the end the states and
+ * transitions that there were, as `reached` lines.
  */
 #include <assert.h>
 #include <errno.h>
@@ -11,11 +13,12 @@
 #include <string.h>
 
 #include "base/macros.h"
+#include "engine_ops.h"
 #include "tcp/engine.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { IDS = 8, FLOWS = 4 };
+enum { IDS = 8, FLOWS = 4, TEXT_MAX = 4096 };
 
 struct in {
 	const uint8_t *p;
@@ -34,6 +37,13 @@ struct fuzz {
 };
 
 static bool shown;
+
+/* libFuzzer takes what is in this section for coverage: transitions, and each kind of segment (its flags
+ * but for those of ECN) in each state, so that inputs which reach one are kept.
+ */
+static struct {
+	uint8_t transitions[ST__COUNT][ST__COUNT], segments[ST__COUNT][64];
+} reached __attribute__((section("__libfuzzer_extra_counters")));
 
 static void show(const char *fmt, ...) PRINTF_LIKE(1, 2);
 static void show(const char *fmt, ...)
@@ -67,6 +77,24 @@ static unsigned u16(struct in *in)
 	const unsigned hi = u8(in);
 
 	return hi << 8 | u8(in);
+}
+
+/* The octet that stands at a sequence number, so that a moved one shows. */
+static uint8_t octet(seqno at)
+{
+	return (uint8_t)((at.v ^ at.v >> 7 ^ at.v >> 15) & 0xff);
+}
+
+static void check_text(seqno at, struct span text)
+{
+	for (uint32_t i = 0; i < text.len; i++)
+		assert(text.base[i] == octet(seq_add(at, i)));
+}
+
+/* Where the next octet stands that the user has not read. */
+WRAPS static seqno unread(const struct conn_status *st)
+{
+	return seq_add(st->rcv_nxt, -(st->receive_queue_bytes + st->remote_fin));
 }
 
 static struct flow flow_of(unsigned n)
@@ -169,60 +197,101 @@ static void take_segments(struct fuzz *f, unsigned most)
 	(void)sum;
 }
 
-/* Numbers count from where the connection is, so that the interesting ones are near. */
+/* The connection of a flow, as it is; zeros when there is none. */
+static struct conn_status status_of(const struct fuzz *f, const struct flow *flow)
+{
+	struct conn_status st = { .rcv_nxt = { 0 } }, one;
+
+	for (unsigned i = 0; i < IDS; i++)
+		if (f->live[i] && !conn_status(f->e, f->ids[i], &one) && flow_eq(&one.flow, flow))
+			st = one;
+	return st;
+}
+
+/* Numbers count from where the connection is, so that the interesting ones are near: the edges of the
+ * windows, half the number space away, the other side's ISN.
+ */
+WRAPS static void place(struct segment *seg, const struct conn_status *st, unsigned where)
+{
+	const uint32_t seqs[] = { 0, st->rcv_wnd, st->rcv_wnd / 2, 0x80000000U };
+	const uint32_t acks[] = { 0, -st->snd_wnd, st->unacked_bytes / 2, 0x80000000U };
+
+	seg->seq = where & 8 ? seq_add(seg->seq, seq_sub(st->irs, st->rcv_nxt))
+			     : seq_add(seg->seq, seqs[where & 3]);
+	seg->ack = where & 128 ? seq_add(seg->ack, seq_sub(st->iss, st->snd_nxt))
+			       : seq_add(seg->ack, acks[where >> 4 & 3]);
+}
+
+static void add_options(struct fuzz *f, struct segment *seg, unsigned how, seqno una)
+{
+	struct in *const in = &f->in;
+
+	if (how & HOW_TIMESTAMPS) {
+		seg->options |= OPT_TIMESTAMPS;
+		seg->ts_val = u16(in);
+		seg->ts_ecr = u16(in);
+	}
+	if (how & HOW_SYN_OPTIONS) {
+		seg->options |= OPT_MSS | OPT_WSCALE | OPT_SACK_PERMITTED;
+		seg->mss = (uint16_t)u16(in);
+		seg->wscale = (uint8_t)u8(in);
+	}
+	if (how & HOW_URGENT)
+		seg->urgent = (uint16_t)u16(in);
+	if (!(how & HOW_SACK))
+		return;
+	seg->options |= OPT_SACK;
+	seg->sacks_n = (uint8_t)(1 + u8(in) % SACKS_MAX);
+	for (unsigned i = 0; i < seg->sacks_n; i++) {
+		seg->sacks[i].left = seq_add(una, u8(in) * 25 - 300);
+		seg->sacks[i].right = seq_add(seg->sacks[i].left, u8(in) * 25 - 50);
+	}
+}
+
+static void add_text(struct segment *seg, unsigned how, uint32_t len)
+{
+	static uint8_t text[TEXT_MAX];
+	const seqno first = seq_add(seg->seq, !!(seg->ctl & CTL_SYN));
+
+	if (!len)
+		return;
+	for (uint32_t i = 0; i < len; i++)
+		text[i] = octet(seq_add(first, i));
+	seg->text[0] = (struct span){ text, len / 2 };
+	seg->text[1] = (struct span){ text + len / 2, len - len / 2 };
+	seg->spans_n = 2;
+	seg->piece_bytes = (uint16_t)(how & HOW_LONG ? 50 : 0);
+}
+
 static void input(struct fuzz *f, unsigned op)
 {
-	static const uint8_t text[4096];
 	struct in *const in = &f->in;
 	struct segment seg = { .flow = flow_of(op >> 4), .ttl = 64, .link_mtu = 1500 };
 	struct delivery d = { .text = { NULL, 0 } };
-	struct conn_status st = { .rcv_nxt = { 0 } };
+	const struct conn_status st = status_of(f, &seg.flow);
 
-	for (unsigned i = 0; i < IDS; i++) {
-		struct conn_status one;
-
-		if (f->live[i] && !conn_status(f->e, f->ids[i], &one) &&
-		    flow_eq(&one.flow, &seg.flow))
-			st = one;
-	}
 	seg.ctl = (uint8_t)u8(in);
 	const unsigned how = u8(in);
 
 	seg.seq = seq_add(st.rcv_nxt, (uint32_t)(int8_t)u8(in));
-	seg.ack = seq_add(how & 1 ? st.snd_una : st.snd_nxt, (uint32_t)(int8_t)u8(in));
-	seg.wnd = (uint16_t)(how & 2 ? u16(in) : u8(in));
-	const uint32_t len = how & 4 ? u16(in) % sizeof(text) : how & 8 ? u8(in) : 0;
+	seg.ack = seq_add(how & HOW_FROM_UNA ? st.snd_una : st.snd_nxt, (uint32_t)(int8_t)u8(in));
+	seg.tos = (uint8_t)(op & SEGMENT_TOS ? u8(in) : 0);
+	if (op & SEGMENT_PLACED)
+		place(&seg, &st, u8(in));
+	seg.wnd = (uint16_t)(how & HOW_WINDOW ? u16(in) : u8(in));
+	const uint32_t len = how & HOW_LONG ? u16(in) % TEXT_MAX : how & HOW_TEXT ? u8(in) : 0;
 
-	if (len) {
-		seg.text[0] = (struct span){ text, len / 2 };
-		seg.text[1] = (struct span){ text, len - len / 2 };
-		seg.spans_n = 2;
-		seg.piece_bytes = (uint16_t)(how & 4 ? 50 : 0);
-	}
-	if (how & 16) {
-		seg.options |= OPT_TIMESTAMPS;
-		seg.ts_val = u16(in);
-		seg.ts_ecr = u16(in);
-	}
-	if (how & 32) {
-		seg.options |= OPT_MSS | OPT_WSCALE | OPT_SACK_PERMITTED;
-		seg.mss = (uint16_t)u16(in);
-		seg.wscale = (uint8_t)u8(in);
-	}
-	if (how & 128) {
-		seg.options |= OPT_SACK;
-		seg.sacks_n = (uint8_t)(1 + u8(in) % SEG_SACKS);
-		for (unsigned i = 0; i < seg.sacks_n; i++) {
-			seg.sacks[i].left = seq_add(st.snd_una, u8(in) * 25 - 300);
-			seg.sacks[i].right = seq_add(seg.sacks[i].left, u8(in) * 25 - 50);
-		}
-	}
-	if (how & 64)
-		seg.urgent = (uint16_t)u16(in);
+	add_text(&seg, how, len);
+	add_options(f, &seg, how, st.snd_una);
+	const uint32_t take = u8(in);
+
 	show_segment("<", &seg);
+	reached.segments[st.state][seg.ctl & 63] = 1;
 	engine_input(f->e, f->now, &seg, &d);
-	if (d.text.len)
-		conn_delivered(f->e, f->now, &d, u8(in) % (d.text.len + 1));
+	if (!d.text.len)
+		return;
+	check_text(unread(&st), d.text);
+	conn_delivered(f->e, f->now, &d, take % (d.text.len + 1));
 }
 
 static void open_active(struct fuzz *f, unsigned op)
@@ -302,6 +371,7 @@ static void user_call(struct fuzz *f, unsigned op, conn_id id)
 	struct conn_status st;
 	const size_t len = u8(&f->in) * 8U;
 	size_t n = 0;
+	const bool known = !conn_status(f->e, id, &st);
 
 	show("call %u slot %u len %zu", op >> 4 & 7, id.slot, len);
 	switch (op >> 4 & 7) {
@@ -312,11 +382,16 @@ static void user_call(struct fuzz *f, unsigned op, conn_id id)
 		break;
 	case 2:
 		(void)conn_receive(f->e, f->now, id, buf, len, &n);
-		assert(n <= len);
+		assert(n <= len && (known || !n));
+		if (n)
+			check_text(unread(&st), (struct span){ buf, (uint32_t)n });
 		break;
 	case 3:
-		if (conn_peek(f->e, id, spans, 2))
-			(void)conn_consume(f->e, f->now, id, spans[0].len);
+		if (!conn_peek(f->e, id, spans, 2))
+			break;
+		assert(known);
+		check_text(unread(&st), spans[0]);
+		(void)conn_consume(f->e, f->now, id, spans[0].len);
 		break;
 	case 4:
 		(void)conn_close(f->e, f->now, id, CAUSE_USER);
@@ -356,51 +431,91 @@ static void icmp(struct fuzz *f, unsigned op)
 	engine_icmp(f->e, f->now, &m);
 }
 
-static void one(struct fuzz *f)
+/* What is changed from outside: the interface's MTU, the listener's parameters; and what is only looked at. */
+static void change_other(struct fuzz *f, unsigned op)
 {
-	const unsigned op = u8(&f->in);
+	const conn_id id = f->ids[op >> 4 & (IDS - 1)];
+	const unsigned n = u16(&f->in);
+	struct listener_status st;
 
-	switch (op & 15) {
-	case 0:
+	show("mtu %u", n);
+	(void)conn_set_mtu(f->e, f->now, id, (uint16_t)n);
+	if (n & 1)
+		(void)engine_listener_set_params(f->e, f->listener, &f->params);
+	(void)engine_listener_status(f->e, f->listener, &st);
+}
+
+static void do_op(struct fuzz *f, unsigned op)
+{
+	switch ((enum op)(op & 15)) {
+	case OP_LISTENER:
 		change_listener(f, op);
 		break;
-	case 1:
+	case OP_CONNECT:
 		open_active(f, op);
 		break;
-	case 2:
+	case OP_PARAMS:
 		change_params(f, f->ids[u8(&f->in) % IDS]);
 		break;
-	case 3:
-	case 4:
+	case OP_CALL:
+	case OP_CALL_TOO:
 		user_call(f, op, f->ids[u8(&f->in) % IDS]);
 		break;
-	case 5:
-	case 6:
+	case OP_TIME:
+	case OP_TIME_TOO:
 		pass_time(f, op);
 		break;
-	case 7:
+	case OP_TAKE_SEGMENTS:
 		take_segments(f, op & 128 ? 1 : 1000);
 		break;
-	case 8:
+	case OP_TAKE_REPORTS:
 		take_reports(f, op & 128);
 		break;
-	case 9:
+	case OP_TAKE_ALL:
 		take_segments(f, 1000);
 		take_reports(f, true);
 		take_traces(f);
 		break;
-	case 10:
-		release_late(f, op >> 4 & (IDS - 1));
+	case OP_RELEASE:
+		if (op & RELEASE_OTHER)
+			change_other(f, op);
+		else
+			release_late(f, op >> 4 & (IDS - 1));
 		break;
-	case 11:
+	case OP_ICMP:
 		icmp(f, op);
 		break;
+	case OP_SEGMENT:
 	default:
 		input(f, op);
 		break;
 	}
+}
+
+static void one(struct fuzz *f)
+{
+	const size_t had = f->in.n, bytes = op_bytes(f->in.p, f->in.n);
+
+	do_op(f, u8(&f->in));
+	/* The mutator's idea of an operation's length is this one's. */
+	assert(had - f->in.n == (bytes < had ? bytes : had));
 	find_ids(f);
 	engine_check(f->e);
+}
+
+static void note_reached(const struct fuzz *f)
+{
+	uint32_t edges[ST__COUNT];
+
+	engine_edges(f->e, edges);
+	for (unsigned a = 0; a < ST__COUNT; a++)
+		for (unsigned b = 0; b < ST__COUNT; b++) {
+			if (!(edges[a] >> b & 1))
+				continue;
+			reached.transitions[a][b] = 1;
+			show("reached %s -> %s", state_name((enum tcp_state)a),
+			     state_name((enum tcp_state)b));
+		}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -442,6 +557,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	f.params.keepalive_probes = 2;
 	while (f.in.n)
 		one(&f);
+	note_reached(&f);
 	free(mem);
 	return 0;
 }
