@@ -49,7 +49,7 @@ static void recovery_acked(struct tcb *t, uint32_t acked)
 		t->cc.cwnd += mss;
 }
 
-/* With a scoreboard recovery.c says how much goes meanwhile: RFC 6937. */
+/* With a scoreboard recovery.c says how much goes meanwhile: RFC 9937. */
 static void sack_recovery_acked(struct tcb *t)
 {
 	if (seq_lt(t->snd.una, t->cc.recover))
@@ -164,7 +164,7 @@ static void duplicate_ack(struct engine *e, struct tcb *t)
 		return;
 	e->counters.fast_retransmits++;
 	recovery_remember(e, t, false);
-	t->cc.ssthresh = t->cc.ops->ssthresh(t, tcb_flight(t));
+	t->cc.ssthresh = t->cc.ops->ssthresh(t, cc_flight(t));
 	t->cc.cwnd = t->cc.ssthresh + DUP_ACKS * t->snd.mss;
 	t->cc.acked = 0;
 	t->cc.recover = t->snd.nxt;

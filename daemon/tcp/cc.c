@@ -10,6 +10,11 @@ uint32_t cc_initial_window(const struct tcb *t)
 	return t->snd.syn_lost ? t->snd.mss : max_u32(t->params->initial_window, 1) * t->snd.mss;
 }
 
+uint32_t cc_flight(const struct tcb *t)
+{
+	return min_u32(tcb_flight(t), t->cc.cwnd);
+}
+
 static const struct cc_ops *ops_of(const struct tcp_params *p)
 {
 	return p->congestion_control == TCP_CC_NEWRENO ? &cc_newreno : &cc_cubic;

@@ -78,6 +78,10 @@ void cc_open(struct tcb *t);
 void cc_choose(struct tcb *t);
 /* RFC 5681 3.1 and RFC 6928: the window a new or long idle connection starts with. */
 uint32_t cc_initial_window(const struct tcb *t);
+/* FlightSize as a loss finds it: without what went beyond cwnd because something else had arrived. RFC 5681
+ * 3.2, step 2: data sent in limited transmit "MUST NOT be included in this calculation" of ssthresh.
+ */
+uint32_t cc_flight(const struct tcb *t);
 /* `acked` new octets were acknowledged outside recovery. */
 void cc_acked(struct engine *e, struct tcb *t, uint32_t acked);
 /* Text or a FIN was sent; `idle`: nothing was outstanding before. */

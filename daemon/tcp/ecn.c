@@ -42,7 +42,7 @@ void ecn_ack(struct engine *e, struct tcb *t, const struct segment *seg)
 	    !seq_lt(t->cc.recover, seg->ack) || !seq_lt(t->ecn.until, seg->ack))
 		return;
 	t->ecn.until = t->snd.nxt;
-	t->cc.ssthresh = t->cc.ops->ssthresh_ecn(t, tcb_flight(t));
+	t->cc.ssthresh = t->cc.ops->ssthresh_ecn(t, cc_flight(t));
 	t->cc.cwnd = min_u32(t->cc.cwnd, t->cc.ssthresh);
 	t->cc.acked = 0;
 	if (r)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loss recovery: SACK (RFC 6675), RACK-TLP (RFC 8985), PRR (RFC 6937), F-RTO (RFC 5682), and taking back what
+/* Loss recovery: SACK (RFC 6675), RACK-TLP (RFC 8985), PRR (RFC 9937), F-RTO (RFC 5682), and taking back what
  * was a mistake (RFC 3522, RFC 3708, RFC 4015). Fast retransmit without SACK, RFC 6582, is in ack.c.
  */
 #include "recovery.h"
@@ -374,40 +374,43 @@ static bool detect_losses(struct engine *e, struct tcb *t, struct recovery *r)
 
 static void enter(struct engine *e, struct tcb *t, struct recovery *r)
 {
-	const uint32_t flight = tcb_flight(t);
-
 	e->counters.fast_retransmits++;
 	recovery_remember(e, t, false);
-	t->cc.ssthresh = t->cc.ops->ssthresh(t, flight);
+	t->cc.ssthresh = t->cc.ops->ssthresh(t, cc_flight(t));
 	t->cc.acked = 0;
 	t->cc.recover = t->snd.nxt;
 	t->cc.recovering = true;
 	t->cc.recovery_acked = false;
 	t->snd.fast = true; /* the first goes whatever cwnd says: RFC 6675 5 (4.3) */
 	r->prr.delivered = r->prr.out = 0;
-	r->prr.flight = flight;
+	/* RecoverFS, RFC 9937 6.1: what may yet be delivered, and what this ACK told of. */
+	r->prr.flight = tcb_flight(t) - r->board.sacked + r->news.delivered;
 	r->probe.out = false;
 }
 
-/* RFC 6937 3.1, with the slow start bound only while it goes well (conservative otherwise). */
+static uint32_t least(uint64_t a, uint32_t b)
+{
+	return a < b ? (uint32_t)a : b;
+}
+
+/* RFC 9937 6.2. SafeACK: `good`, the ACK moved SND.UNA and told of no further loss. */
 static void reduce(struct engine *e, struct tcb *t, struct recovery *r, bool good)
 {
 	const uint32_t pipe = recovery_pipe(e, t), ssthresh = t->cc.ssthresh;
-	uint64_t send;
+	uint32_t send;
 
 	r->prr.delivered += r->news.delivered;
 	if (pipe > ssthresh) {
 		const uint64_t share = ((uint64_t)r->prr.delivered * ssthresh + r->prr.flight - 1) /
 				       r->prr.flight;
 
-		send = share > r->prr.out ? share - r->prr.out : 0;
+		send = share > r->prr.out ? least(share - r->prr.out, CC_WINDOW_MAX) : 0;
 	} else {
 		send = r->prr.delivered > r->prr.out ? r->prr.delivered - r->prr.out : 0;
-		if (good)
-			send = (send > r->news.delivered ? send : r->news.delivered) + t->snd.mss;
-		send = send < ssthresh - pipe ? send : ssthresh - pipe;
+		send = max_u32(send, r->news.delivered) + (good ? t->snd.mss : 0);
+		send = min_u32(send, ssthresh - pipe);
 	}
-	t->cc.cwnd = max_u32(pipe + (uint32_t)send, t->snd.mss);
+	t->cc.cwnd = least(max_u32(pipe + send, t->snd.mss), CC_WINDOW_MAX);
 }
 
 static void losses(struct engine *e, struct tcb *t, struct recovery *r, bool advanced)
@@ -447,7 +450,7 @@ static void judge_probe(struct engine *e, struct tcb *t, struct recovery *r, boo
 			return; /* of the original or of the probe: the next ACK tells */
 		if (seq_lt(r->probe.end, t->snd.una)) {
 			e->counters.tlp_recoveries++;
-			t->cc.ssthresh = t->cc.ops->ssthresh(t, tcb_flight(t));
+			t->cc.ssthresh = t->cc.ops->ssthresh(t, cc_flight(t));
 			t->cc.cwnd = min_u32(t->cc.cwnd, t->cc.ssthresh);
 			t->cc.acked = 0;
 		}

@@ -30,7 +30,7 @@ struct recovery {
 		seqno dsack_round; /* reo_mult grew for what was in flight before */
 		bool in_round;
 	} rack;
-	struct { /* RFC 6937 */
+	struct { /* RFC 9937 */
 		uint32_t delivered, out, flight;
 	} prr;
 	struct { /* before the reduction, to go back to */

@@ -111,7 +111,7 @@ static void congestion_timeout(struct engine *e, struct tcb *t)
 		recovery_remember(e, t, true);
 	t->cc.frto = first && !again && t->recovery ? FRTO_FIRST : FRTO_NONE; /* RFC 5682 2.1 (1) */
 	if (t->rtt.backoffs == 0)
-		t->cc.ssthresh = t->cc.ops->ssthresh(t, tcb_flight(t));
+		t->cc.ssthresh = t->cc.ops->ssthresh(t, cc_flight(t));
 	t->cc.ops->on_rto(t);
 	t->cc.cwnd = t->snd.mss; /* the loss window */
 	t->cc.acked = 0;

@@ -4,6 +4,7 @@
  *
  * usage: goodput print		the table
  *	  goodput check FILE	fails when a cell is worse than in FILE by more than 3 %
+ *	  goodput show LINK	what the sender counted there, for each controller
  *
  * A cell of `goodput` is what arrived in the link's seconds, kbit/s; one of `short` is the milliseconds
  * until 100 kB had arrived. Each is the mean of several seeds where the link is random.
@@ -18,12 +19,14 @@
 
 #include "net.h"
 
-enum { SEEDS = 25, SHORT_BYTES = 100000, CELLS = 6, TOLERANCE_PERCENT = 3 };
+enum { SEEDS = 25, SHORT_BYTES = 100000, KINDS = 3, CELLS = 2 * KINDS, TOLERANCE_PERCENT = 3 };
+
+static const char *const kinds[KINDS] = { "newreno", "cubic", "cubic with ECN" };
 
 struct link_kind {
 	const char *name;
 	uint64_t kbit, one_way_us, queue_us, mark_us, jitter_us;
-	unsigned loss; /* permille */
+	unsigned loss, loss_back; /* permille, of text and of acknowledgements */
 	uint64_t seconds;
 };
 
@@ -48,6 +51,42 @@ static const struct link_kind links[] = {
 	  .jitter_us = 2000,
 	  .loss = 5,
 	  .seconds = 10 },
+	/* Both ways, beside what a lost ACK or retransmission costs when a round trip is short. */
+	{ .name = "lan-loss-0.5",
+	  .kbit = 1000000,
+	  .one_way_us = 100,
+	  .queue_us = 2000,
+	  .loss = 5,
+	  .loss_back = 5,
+	  .seconds = 1 },
+	{ .name = "lan-loss-1",
+	  .kbit = 1000000,
+	  .one_way_us = 100,
+	  .queue_us = 2000,
+	  .loss = 10,
+	  .loss_back = 10,
+	  .seconds = 1 },
+	{ .name = "lan-loss-3",
+	  .kbit = 1000000,
+	  .one_way_us = 100,
+	  .queue_us = 2000,
+	  .loss = 30,
+	  .loss_back = 30,
+	  .seconds = 1 },
+	{ .name = "wan-loss-1",
+	  .kbit = 100000,
+	  .one_way_us = 20000,
+	  .queue_us = 20000,
+	  .loss = 10,
+	  .loss_back = 10,
+	  .seconds = 20 },
+	{ .name = "wan-loss-3",
+	  .kbit = 100000,
+	  .one_way_us = 20000,
+	  .queue_us = 20000,
+	  .loss = 30,
+	  .loss_back = 30,
+	  .seconds = 20 },
 	{ .name = "bufferbloat",
 	  .kbit = 10000,
 	  .one_way_us = 20000,
@@ -59,6 +98,8 @@ static const struct link_kind links[] = {
 	  .queue_us = 50000,
 	  .seconds = 20 },
 };
+
+enum { LINKS = sizeof(links) / sizeof(links[0]) };
 
 struct run {
 	struct engine *e[2];
@@ -182,7 +223,7 @@ static void begin(struct run *r, const struct link_kind *k, const struct tcp_par
 		r->net.path[me] = (struct path){ .delay_us = k->one_way_us,
 						 .jitter_us = k->jitter_us,
 						 .fifo = true,
-						 .loss = me == 0 ? k->loss : 0,
+						 .loss = me == 0 ? k->loss : k->loss_back,
 						 .mark_us = k->mark_us,
 						 .octets_per_s = k->kbit * 125,
 						 .queue_us = k->queue_us };
@@ -195,9 +236,18 @@ static void begin(struct run *r, const struct link_kind *k, const struct tcp_par
 		abort();
 }
 
-static void one(const struct link_kind *k, const struct tcp_params *params, uint64_t seed,
-		uint64_t *goodput_kbit, uint64_t *short_ms)
+static void add_counters(struct engine_counters *sum, const struct engine_counters *c)
 {
+#define COUNTER(name, help) sum->name += c->name;
+#include "tcp/counters.def"
+#undef COUNTER
+}
+
+static void one(const struct link_kind *k, const struct tcp_params *params, uint64_t seed,
+		uint64_t *goodput_kbit, uint64_t *short_ms, struct engine_counters *sum)
+{
+	struct engine_counters counters;
+
 	struct run *const r = calloc(1, sizeof(*r));
 
 	assert(r);
@@ -210,29 +260,68 @@ static void one(const struct link_kind *k, const struct tcp_params *params, uint
 	*goodput_kbit += r->got * 8 / 1000 / k->seconds;
 	*short_ms += ((r->short_at.us == UINT64_MAX ? r->now.us : r->short_at.us) - r->start.us) /
 		     1000;
+	engine_counters(r->e[0], &counters);
+	add_counters(sum, &counters);
 	for (unsigned me = 0; me < 2; me++)
 		free(r->mem[me]);
 	net_fini(&r->net);
 	free(r);
 }
 
+/* The means of one controller's goodput and short, and the sums of what the sender counted. */
+static struct engine_counters column(const struct link_kind *k, unsigned kind,
+				     uint64_t ret[static 2])
+{
+	const uint64_t seeds = k->loss || k->jitter_us ? SEEDS : 1;
+	struct engine_counters sum = { 0 };
+	struct tcp_params p;
+
+	tcp_params_default(&p);
+	p.congestion_control = kind ? TCP_CC_CUBIC : TCP_CC_NEWRENO;
+	p.ecn = kind == 2 ? TCP_ECN_ON : TCP_ECN_OFF;
+	ret[0] = ret[1] = 0;
+	for (uint64_t seed = 1; seed <= seeds; seed++)
+		one(k, &p, seed, &ret[0], &ret[1], &sum);
+	ret[0] /= seeds;
+	ret[1] /= seeds;
+	return sum;
+}
+
 /* newreno, cubic, cubic with ECN: goodput, then short. */
 static void row(const struct link_kind *k, uint64_t cell[static CELLS])
 {
-	const uint64_t seeds = k->loss || k->jitter_us ? SEEDS : 1;
+	for (unsigned kind = 0; kind < KINDS; kind++) {
+		uint64_t got[2];
 
-	for (unsigned kind = 0; kind < 3; kind++) {
-		struct tcp_params p;
-
-		tcp_params_default(&p);
-		p.congestion_control = kind ? TCP_CC_CUBIC : TCP_CC_NEWRENO;
-		p.ecn = kind == 2 ? TCP_ECN_ON : TCP_ECN_OFF;
-		cell[kind] = cell[3 + kind] = 0;
-		for (uint64_t seed = 1; seed <= seeds; seed++)
-			one(k, &p, seed, &cell[kind], &cell[3 + kind]);
-		cell[kind] /= seeds;
-		cell[3 + kind] /= seeds;
+		column(k, kind, got);
+		cell[kind] = got[0];
+		cell[KINDS + kind] = got[1];
 	}
+}
+
+static int show(const char *name)
+{
+	const struct link_kind *k = links;
+
+	while (k < links + LINKS && strcmp(k->name, name) != 0)
+		k++;
+	if (k == links + LINKS) {
+		fprintf(stderr, "goodput: no link is called %s\n", name);
+		return 2;
+	}
+	for (unsigned kind = 0; kind < KINDS; kind++) {
+		uint64_t got[2];
+		const struct engine_counters c = column(k, kind, got);
+
+		printf("%s: %" PRIu64 " kbit/s, 100 kB in %" PRIu64 " ms\n", kinds[kind], got[0],
+		       got[1]);
+#define COUNTER(name, help) \
+	if (c.name)         \
+		printf("  %-24s %10" PRIu64 "  %s\n", #name, (uint64_t)c.name, help);
+#include "tcp/counters.def"
+#undef COUNTER
+	}
+	return 0;
 }
 
 static void print_row(const char *name, const uint64_t cell[static CELLS])
@@ -289,12 +378,14 @@ int main(int argc, char **argv)
 	const bool check = argc == 3 && !strcmp(argv[1], "check");
 	unsigned bad = 0;
 
+	if (argc == 3 && !strcmp(argv[1], "show"))
+		return show(argv[2]);
 	if (!check && (argc != 2 || strcmp(argv[1], "print") != 0)) {
-		fprintf(stderr, "usage: goodput print | check FILE\n");
+		fprintf(stderr, "usage: goodput print | check FILE | show LINK\n");
 		return 2;
 	}
 	fputs(heading, stdout);
-	for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
+	for (size_t i = 0; i < LINKS; i++) {
 		uint64_t cell[CELLS], golden[CELLS];
 
 		row(&links[i], cell);
