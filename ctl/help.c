@@ -13,6 +13,17 @@
 static const char *const global_options[] = { "--socket", "--output", "--timeout", "--help",
 					      "--version" };
 
+/* The keys of [Tcp]; the build lists them out of the daemon's own table. */
+static const struct {
+	const char *name, *expected, *words, *help;
+	bool opening; /* settled when a connection opens */
+} tcp_keys[] = {
+#define TCP_KEY(name, expected, words, help, opening) { name, expected, words, help, opening },
+#include "tcp_keys.def"
+#undef TCP_KEY
+};
+enum { TCP_KEYS = sizeof(tcp_keys) / sizeof(tcp_keys[0]) };
+
 static void put_usage(FILE *out, enum method m)
 {
 	char *const usage = method_usage(m);
@@ -70,6 +81,15 @@ static void put_argument(FILE *out, const struct method_arg *a)
 		a->help);
 }
 
+static void put_tcp_keys(FILE *out)
+{
+	fputs("\nKeys (*: settled when a connection opens, not to be changed in one that runs):\n",
+	      out);
+	for (size_t i = 0; i < TCP_KEYS; i++)
+		fprintf(out, " %c tcp.%-18s %s\n   %-22s %s\n", tcp_keys[i].opening ? '*' : ' ',
+			tcp_keys[i].name, tcp_keys[i].help, "", tcp_keys[i].expected);
+}
+
 void help_method(FILE *out, enum method m)
 {
 	const struct method_info *const info = method_get(m);
@@ -87,6 +107,8 @@ void help_method(FILE *out, enum method m)
 		      "10.0.0.1 ')'\n"
 		      "  bytes_in '>' 1MiB or rtt_us '>' 50ms\n",
 		      out);
+	if (m == METHOD_SET_TCP)
+		put_tcp_keys(out);
 	if (m == METHOD_CONNECT)
 		fputs("\nStandard input goes to the peer, and its end is our FIN; what the peer "
 		      "sends goes to\n"
@@ -201,6 +223,35 @@ static void offer_values(FILE *out, const char *word, const struct method_info *
 	}
 }
 
+/* KEY=VALUE,... of which the last is being written. */
+static void offer_options_of_tcp(FILE *out, const char *word)
+{
+	const char *const comma = strrchr(word, ','), *const last = comma ? comma + 1 : word;
+
+	for (size_t i = 0; i < TCP_KEYS; i++)
+		if (!strncmp(tcp_keys[i].name, last, strlen(last)))
+			fprintf(out, "%.*s%s=\n", (int)(last - word), word, tcp_keys[i].name);
+}
+
+/* set: `n` words stand behind it already. */
+static void offer_set(FILE *out, const char *word, size_t n, const char *const *behind)
+{
+	for (size_t i = 0; i < TCP_KEYS; i++) {
+		char candidate[64];
+
+		snprintf(candidate, sizeof(candidate), "tcp.%s", tcp_keys[i].name);
+		if (n == 0)
+			offer(out, word, candidate);
+		if (n != 1 || strcmp(behind[0], candidate) != 0)
+			continue;
+		for (const char *p = tcp_keys[i].words; *p; p += strspn(p, " ")) {
+			snprintf(candidate, sizeof(candidate), "%.*s", (int)strcspn(p, " "), p);
+			offer(out, word, candidate);
+			p += strcspn(p, " ");
+		}
+	}
+}
+
 static void offer_states(FILE *out, const char *word)
 {
 	static const char *const states[] = { "established",  "syn-sent",   "syn-received",
@@ -241,6 +292,10 @@ void help_complete(FILE *out, size_t n, const char *const *words)
 			offer(out, word, output_kind_name((enum output_kind)k));
 	else if (word[0] == '-')
 		offer_options(out, word, info);
+	else if (info && !strcmp(last, "--tcp"))
+		offer_options_of_tcp(out, word);
+	else if (info && m == METHOD_SET_TCP && last[0] != '-')
+		offer_set(out, word, before_n - used, before + used);
 	else if (info && (!strcmp(last, "state") || !strcmp(last, "exclude")))
 		offer_states(out, word);
 	else if (info)

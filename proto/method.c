@@ -120,6 +120,7 @@ const char *arg_type_name(enum arg_type type)
 		[ARG_STRING] = "string",     [ARG_INTEGER] = "integer", [ARG_BOOLEAN] = "boolean",
 		[ARG_ENDPOINT] = "endpoint", [ARG_PREFIX] = "prefix",   [ARG_DURATION] = "duration",
 		[ARG_FILTER] = "filter",     [ARG_SERVICE] = "service", [ARG_OPTIONS] = "options",
+		[ARG_VALUE] = "value",
 	};
 
 	return names[type];
@@ -328,6 +329,7 @@ static void put_value(FILE *out, const struct method_arg *a)
 		break;
 	case ARG_STRING:
 	case ARG_SERVICE:
+	case ARG_VALUE:
 		put_upper(out, a->name);
 		break;
 	case ARG_BOOLEAN:

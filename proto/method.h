@@ -21,7 +21,8 @@ enum method_level { LEVEL_OBSERVE, LEVEL_OPERATE, LEVEL_ADMIN };
 
 /* In JSON: ENDPOINT, PREFIX, FILTER, SERVICE and STRING are strings; INTEGER is 0..2^53-1; DURATION an
  * integer of microseconds ("30s" in text commands, and accepted in JSON); OPTIONS an object of
- * KEY: string ("KEY=VALUE,..." in text commands, and accepted in JSON).
+ * KEY: string ("KEY=VALUE,..." in text commands, and accepted in JSON); VALUE a string, or an integer
+ * or a boolean that stands for its text.
  */
 enum arg_type {
 	ARG_STRING,
@@ -33,6 +34,7 @@ enum arg_type {
 	ARG_FILTER,
 	ARG_SERVICE,
 	ARG_OPTIONS,
+	ARG_VALUE,
 };
 
 struct method_arg {

@@ -242,6 +242,7 @@ static int check_text(const struct place *at, const char *text)
 		return check_filter(at, text);
 	case ARG_SERVICE:
 	case ARG_STRING:
+	case ARG_VALUE:
 		return *text ? 0 : fail_at(at, text, "a text that is not empty");
 	case ARG_INTEGER:
 	case ARG_BOOLEAN:
@@ -266,6 +267,16 @@ static int check_duration(const struct place *at, json_t *v, json_t **ret_new)
 	return 0;
 }
 
+static int check_value(const struct place *at, json_t *v, json_t **ret_new)
+{
+	json_t *const text = option_value(v);
+
+	if (!text)
+		return fail_at(at, NULL, "a string, an integer or a boolean");
+	*ret_new = text;
+	return check_text(at, json_string_value(text));
+}
+
 /* Checks one; *ret_new is what should stand in its place, if it is set. */
 static int check_one(const struct place *at, json_t *v, json_t **ret_new)
 {
@@ -282,6 +293,8 @@ static int check_one(const struct place *at, json_t *v, json_t **ret_new)
 		return check_duration(at, v, ret_new);
 	case ARG_OPTIONS:
 		return check_options(at, v, ret_new);
+	case ARG_VALUE:
+		return check_value(at, v, ret_new);
 	case ARG_STRING:
 	case ARG_ENDPOINT:
 	case ARG_PREFIX:
@@ -317,8 +330,10 @@ int proto_check_params(enum method m, json_t *params, struct proto_err *ret_err)
 						  a->help);
 			continue;
 		}
-		if (check_one(&at, v, &better))
+		if (check_one(&at, v, &better)) {
+			json_decref(better);
 			return -EINVAL;
+		}
 		if (better)
 			json_object_set_new(params, a->name, better);
 	}

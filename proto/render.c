@@ -76,6 +76,19 @@ static const struct proto_column listener_columns[] = {
 	LEFT("draining", "Draining", FLAG),
 };
 
+static const struct proto_column tcp_columns[] = {
+	LEFT("key", "Key", PLAIN),
+	LEFT("value", "Value", PLAIN),
+	LEFT("whose", "Whose", PLAIN),
+	LEFT("from", "From", PLAIN),
+};
+
+static const struct proto_column tcp_raw[] = {
+	LEFT("key", "", PLAIN),  LEFT("value", "", PLAIN),   LEFT("whose", "", PLAIN),
+	LEFT("from", "", PLAIN), LEFT("running", "", PLAIN), LEFT("expected", "", PLAIN),
+	LEFT("help", "", PLAIN),
+};
+
 static const struct proto_column service_columns[] = {
 	LEFT("name", "Service", PLAIN),
 	LEFT("argument", "Argument", PLAIN),
@@ -114,6 +127,7 @@ const struct proto_view *proto_view(enum method m, const json_t *result)
 		transitions = VIEW("transitions", transition_columns, transition_columns),
 		listeners = VIEW("listeners", listener_columns, listener_columns),
 		services = VIEW("services", service_columns, service_columns),
+		tcp = VIEW("tcp", tcp_columns, tcp_raw),
 		rules = VIEW("rules", rule_columns, rule_raw),
 		methods = VIEW("methods", method_columns, method_columns);
 	const json_t *first;
@@ -131,6 +145,8 @@ const struct proto_view *proto_view(enum method m, const json_t *result)
 		return &services;
 	case METHOD_LIST_RULES:
 		return &rules;
+	case METHOD_SHOW_TCP:
+		return &tcp;
 	case METHOD_DISCOVER:
 		return &methods;
 	case METHOD_SHOW_CONNECTION:
@@ -138,6 +154,7 @@ const struct proto_view *proto_view(enum method m, const json_t *result)
 	case METHOD_LISTEN_STREAM:
 	case METHOD_UNLISTEN:
 	case METHOD_CONNECT:
+	case METHOD_SET_TCP:
 	case METHOD_CLOSE_CONNECTION:
 	case METHOD_RESET_CONNECTION:
 	case METHOD_STATUS:
@@ -523,6 +540,23 @@ static void page_reload(FILE *out, const json_t *result)
 	}
 }
 
+static void page_set(FILE *out, const json_t *result)
+{
+	struct page p = { .out = out, .object = result };
+	const bool until = json_is_true(json_object_get(result, "until_reload"));
+
+	fprintf(out, "tcp.%s is %s", get(&p, "key", CELL_PLAIN), get(&p, "value", CELL_PLAIN));
+	fprintf(out, " (was %s), ", get(&p, "was", CELL_PLAIN));
+	if (has(&p, "connection"))
+		fprintf(out, "for connection %s", get(&p, "connection", CELL_PLAIN));
+	else if (has(&p, "listener"))
+		fprintf(out, "for what %s accepts from now on", get(&p, "listener", CELL_PLAIN));
+	else
+		fprintf(out, "for connections from now on (%s of the listeners have their own)",
+			get(&p, "own", CELL_PLAIN));
+	fprintf(out, "%s\n", until ? ", until the next reload" : "");
+}
+
 static void render_list(FILE *out, enum method m, const struct proto_view *view,
 			const json_t *result)
 {
@@ -576,6 +610,9 @@ static void render(FILE *out, enum method m, const json_t *result)
 		fprintf(out, "connection %s: %s to %s, established\n", get(&p, "id", CELL_PLAIN),
 			get(&p, "local", CELL_PLAIN), get(&p, "remote", CELL_PLAIN));
 		break;
+	case METHOD_SET_TCP:
+		page_set(out, result);
+		break;
 	case METHOD_CLOSE_CONNECTION:
 		fprintf(out, "connection %s: closing\n", get(&p, "id", CELL_PLAIN));
 		break;
@@ -590,6 +627,7 @@ static void render(FILE *out, enum method m, const json_t *result)
 	case METHOD_LIST_SERVICES:
 	case METHOD_LIST_RULES:
 	case METHOD_SHOW_TRANSITIONS:
+	case METHOD_SHOW_TCP:
 	case METHOD_DISCOVER:
 	case METHOD__COUNT:
 		break;

@@ -314,6 +314,8 @@ static int apply_listener(struct loader *l, const struct assignment *a, const ch
 	if (key_set(k, k->section == SECTION_TCP ? (void *)&listener->tcp : (void *)listener,
 		    a->value))
 		return bad_value(l, a, k);
+	if (k->section == SECTION_TCP)
+		listener->tcp_from[k - keys] = FROM_SECTION;
 	c->origins->listeners[i].keys[k - keys] = a->origin;
 	return 0;
 }
@@ -354,12 +356,12 @@ static int check_tcp(const struct loader *l, const struct tcp_params *p, const s
 	const struct key *k = key_find(SECTION_TCP, "RtoMin");
 	const struct key *m = key_find(SECTION_TCP, "RtoMax");
 	const struct origin *o = own[k - keys].file ? &own[k - keys] : &own[m - keys];
+	const char *const wrong = tcp_params_wrong(p);
 	char at[WHERE_TEXT];
 
-	if (p->rto_min_us <= p->rto_max_us)
+	if (!wrong)
 		return 0;
-	return errmsg(l->err, -EINVAL, "%s: [%s%s] RtoMin is above RtoMax", where(l, o, at),
-		      section, name);
+	return errmsg(l->err, -EINVAL, "%s: [%s%s] %s", where(l, o, at), section, name, wrong);
 }
 
 static int check_listener(const struct loader *l, size_t i)
@@ -485,24 +487,6 @@ void config_fini(struct config *c)
 	c->listeners_n = 0;
 	origins_free(c->origins);
 	c->origins = NULL;
-}
-
-int config_set_tcp(struct tcp_params *params, const char *key, const char *value,
-		   struct errmsg *ret_err)
-{
-	const struct key *k = key_find(SECTION_TCP, key);
-	char expected[KEY_EXPECTED];
-
-	if (!k) {
-		const char *nearest = key_nearest(SECTION_TCP, key);
-
-		return errmsg(ret_err, -ENOENT, "[Tcp] has no key %.64s%s%s", key,
-			      nearest ? "; the nearest is " : "", nearest ? nearest : "");
-	}
-	if (key_set(k, params, value))
-		return errmsg(ret_err, -EINVAL, "%s=%.100s: expected %s", key, value,
-			      key_expected(k, expected));
-	return 0;
 }
 
 bool config_next_key(size_t *cursor, struct config_key *ret_key)

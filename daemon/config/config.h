@@ -14,11 +14,20 @@ enum {
 	CONFIG_NAME = 64,
 	CONFIG_TEXT = 512,
 	CONFIG_LISTENERS_MAX = 1024,
-	CONFIG_INTERFACES_MAX = 32
+	CONFIG_INTERFACES_MAX = 32,
+	CONFIG_KEYS_MAX = 128
 };
 
 enum config_shield { CONFIG_SHIELD_IPTABLES, CONFIG_SHIELD_NONE };
 enum config_record { CONFIG_RECORD_NOTHING, CONFIG_RECORD_CONNECTIONS, CONFIG_RECORD_TRANSITIONS };
+
+/* Whose word a [Tcp] key of a listener is. */
+enum config_from {
+	FROM_DAEMON, /* [Tcp]: it follows */
+	FROM_SECTION, /* its own section */
+	FROM_LISTEN, /* `listen --tcp` */
+	FROM_SET, /* `set tcp.KEY --listener` */
+};
 
 struct config_listener {
 	char name[CONFIG_NAME]; /* [Listener NAME] */
@@ -28,6 +37,7 @@ struct config_listener {
 	uint32_t max_connections; /* 0: only the engine's limit */
 	uint32_t backlog; /* connections in SYN-RECEIVED; default 1024 */
 	struct tcp_params tcp; /* [Tcp], with this section's own keys over it */
+	uint8_t tcp_from[CONFIG_KEYS_MAX]; /* enum config_from, by place in keys[] (key.h) */
 };
 
 struct config {
@@ -78,10 +88,6 @@ void config_fini(struct config *c);
 /* The effective configuration, every key, each with "# file:line" or "# default"; config_load() reads
  * it back to the same. */
 void config_print(const struct config *c, FILE *out);
-
-/* One [Tcp] key by name, for `listen --option` and `set`: "MSL", "30s". -ENOENT, -EINVAL. */
-int config_set_tcp(struct tcp_params *params, const char *key, const char *value,
-		   struct errmsg *ret_err);
 
 /* Walks all keys, *cursor 0 to start: for help, completion, and tests of the manual. */
 struct config_key {

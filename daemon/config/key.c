@@ -44,26 +44,20 @@ static const struct key_word log_levels[] = {
 #define TIB  (1024 * GIB)
 
 #define FIELD(type, member) offsetof(struct type, member), sizeof(((struct type *)0)->member)
-#define DAEMON(name, kind, member, ...)                                              \
-	{                                                                            \
-		SECTION_DAEMON, name, KEY_##kind, FIELD(config, member), __VA_ARGS__ \
+#define ROW(section, type, name, kind, member, opening, ...)                                   \
+	{                                                                                      \
+		SECTION_##section, name, KEY_##kind, FIELD(type, member), __VA_ARGS__, opening \
 	}
-#define CONTROL(name, kind, member, ...)                                              \
-	{                                                                             \
-		SECTION_CONTROL, name, KEY_##kind, FIELD(config, member), __VA_ARGS__ \
-	}
-#define TCP(name, kind, member, ...)                                                  \
-	{                                                                             \
-		SECTION_TCP, name, KEY_##kind, FIELD(tcp_params, member), __VA_ARGS__ \
-	}
-#define STORAGE(name, kind, member, ...)                                              \
-	{                                                                             \
-		SECTION_STORAGE, name, KEY_##kind, FIELD(config, member), __VA_ARGS__ \
-	}
-#define LISTENER(name, kind, member, ...)                                                       \
-	{                                                                                       \
-		SECTION_LISTENER, name, KEY_##kind, FIELD(config_listener, member), __VA_ARGS__ \
-	}
+#define DAEMON(name, kind, member, ...) ROW(DAEMON, config, name, kind, member, false, __VA_ARGS__)
+#define CONTROL(name, kind, member, ...) \
+	ROW(CONTROL, config, name, kind, member, false, __VA_ARGS__)
+#define TCP(name, kind, member, ...) ROW(TCP, tcp_params, name, kind, member, false, __VA_ARGS__)
+/* Of [Tcp] too, and settled when a connection opens. */
+#define OPENING(name, kind, member, ...) ROW(TCP, tcp_params, name, kind, member, true, __VA_ARGS__)
+#define STORAGE(name, kind, member, ...) \
+	ROW(STORAGE, config, name, kind, member, false, __VA_ARGS__)
+#define LISTENER(name, kind, member, ...) \
+	ROW(LISTENER, config_listener, name, kind, member, false, __VA_ARGS__)
 
 /* clang-format off */
 /* section(name, type, field, min, max, word for 0, words, help) */
@@ -81,30 +75,30 @@ const struct key keys[KEYS_N] = {
 	TCP("MSL", DURATION, msl_us, 0, 10 * MIN, NULL, NULL, "maximum segment lifetime; TIME-WAIT lasts twice as long"),
 	TCP("FinWait2Timeout", DURATION, fin_wait_2_us, MS, 365 * DAY, "infinity", NULL, "how long FIN-WAIT-2 may last when nobody reads any more"),
 	TCP("UserTimeout", DURATION, user_timeout_us, MS, 365 * DAY, "infinity", NULL, "how long sent octets may stay unacknowledged"),
-	TCP("SynTimeout", DURATION, syn_timeout_us, MS, HOUR, NULL, NULL, "how long the handshake may take"),
-	TCP("RtoInitial", DURATION, rto_initial_us, MS, MIN, NULL, NULL, "retransmission timeout before the first measurement"),
+	OPENING("SynTimeout", DURATION, syn_timeout_us, MS, HOUR, NULL, NULL, "how long the handshake may take"),
+	OPENING("RtoInitial", DURATION, rto_initial_us, MS, MIN, NULL, NULL, "retransmission timeout before the first measurement"),
 	TCP("RtoMin", DURATION, rto_min_us, MS, MIN, NULL, NULL, "smallest retransmission timeout"),
 	TCP("RtoMax", DURATION, rto_max_us, 10 * MS, HOUR, NULL, NULL, "largest retransmission timeout"),
 	TCP("DelayedAck", DURATION, delayed_ack_us, 0, 500 * MS - US, NULL, NULL, "how long an acknowledgement may wait; 0: not at all"),
 	TCP("SendBuffer", SIZE, send_buffer_bytes, 1, GIB, NULL, NULL, "unsent and unacknowledged octets held for a connection"),
 	TCP("ReceiveBuffer", SIZE, receive_buffer_bytes, 1, GIB, NULL, NULL, "largest window offered to the peer"),
-	TCP("InitialWindow", NUMBER, initial_window, 1, 64, NULL, NULL, "segments sent before the first acknowledgement"),
+	OPENING("InitialWindow", NUMBER, initial_window, 1, 64, NULL, NULL, "segments sent before the first acknowledgement"),
 	TCP("CongestionControl", WORD, congestion_control, 0, 0, NULL, controllers, "how fast the network is found to be"),
-	TCP("Ecn", WORD, ecn, 0, 0, NULL, ecn_modes, "congestion marks instead of losses; passive: when the peer asks"),
-	TCP("MSS", NUMBER, mss, 64, 65495, "auto", NULL, "largest segment asked of the peer; auto: what the link carries"),
+	OPENING("Ecn", WORD, ecn, 0, 0, NULL, ecn_modes, "congestion marks instead of losses; passive: when the peer asks"),
+	OPENING("MSS", NUMBER, mss, 64, 65495, "auto", NULL, "largest segment asked of the peer; auto: what the link carries"),
 	TCP("TTL", NUMBER, ttl, 1, 255, NULL, NULL, "time to live, or hop limit, of what is sent"),
 	TCP("DSCP", NUMBER, dscp, 0, 63, NULL, NULL, "differentiated services code point of what is sent"),
 	TCP("Nagle", SWITCH, nagle, 0, 0, NULL, NULL, "gather small segments while octets are unacknowledged"),
-	TCP("Timestamps", SWITCH, timestamps, 0, 0, NULL, NULL, "offer the timestamps option"),
-	TCP("WindowScaling", SWITCH, window_scaling, 0, 0, NULL, NULL, "offer the window scale option"),
-	TCP("Sack", SWITCH, sack, 0, 0, NULL, NULL, "selective acknowledgements"),
+	OPENING("Timestamps", SWITCH, timestamps, 0, 0, NULL, NULL, "offer the timestamps option"),
+	OPENING("WindowScaling", SWITCH, window_scaling, 0, 0, NULL, NULL, "offer the window scale option"),
+	OPENING("Sack", SWITCH, sack, 0, 0, NULL, NULL, "selective acknowledgements"),
 	TCP("Rfc5961", SWITCH, rfc5961, 0, 0, NULL, NULL, "answer doubtful RST and SYN with a challenge ACK"),
 	TCP("KeepAlive", SWITCH, keepalive, 0, 0, NULL, NULL, "ask an idle peer whether it is still there"),
 	TCP("KeepAliveTime", DURATION, keepalive_time_us, MS, 365 * DAY, NULL, NULL, "how long a connection is idle before the first keep-alive"),
 	TCP("KeepAliveInterval", DURATION, keepalive_interval_us, MS, DAY, NULL, NULL, "between keep-alives that are not answered"),
 	TCP("KeepAliveProbes", NUMBER, keepalive_probes, 2, 1000, NULL, NULL, "keep-alives not answered before the connection is reset"),
 	TCP("BlackHoleDetection", SWITCH, black_hole_detection, 0, 0, NULL, NULL, "try smaller segments when large ones time out"),
-	TCP("IcmpMayReset", SWITCH, icmp_may_reset, 0, 0, NULL, NULL, "soft ICMP errors too end a connection that is not open yet"),
+	OPENING("IcmpMayReset", SWITCH, icmp_may_reset, 0, 0, NULL, NULL, "soft ICMP errors too end a connection that is not open yet"),
 	STORAGE("Database", TEXT, database, 1, CONFIG_TEXT - 1, NULL, NULL, "file of the record; relative: in the state directory"),
 	STORAGE("Record", WORD, record, 0, 0, NULL, records, "what is recorded"),
 	STORAGE("Retain", DURATION, retain_us, SEC, 36500 * DAY, "infinity", NULL, "age above which ended connections are forgotten"),

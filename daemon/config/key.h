@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The one table of keys: name, where its value lives, what it may be, what it is for. Reading,
- * checking, printing, `listen --tcp` and the tests of the manual come from it.
+ * checking, printing, `listen --tcp`, `set tcp.KEY`, `show tcp`, tcpfsmctl's completion and the tests
+ * of the manual come from it.
  */
 #pragma once
 #include <stdbool.h>
@@ -50,9 +51,11 @@ struct key {
 	const char *zero; /* the word for 0, which is then allowed below min; NULL: none */
 	const struct key_word *words; /* KEY_WORD; ends with a NULL name */
 	const char *help;
+	bool opening; /* [Tcp]: settled when a connection opens; one that runs cannot change it */
 };
 
 enum { KEYS_N = 46 };
+_Static_assert((int)KEYS_N <= (int)CONFIG_KEYS_MAX, "tcp_from[] has a place for each");
 extern const struct key keys[KEYS_N];
 extern const char *const section_names[SECTION__COUNT];
 

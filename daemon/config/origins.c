@@ -68,6 +68,8 @@ const char *origin_format(const struct config_origins *o, const struct origin *o
 			       origin->line);
 	else
 		(void)snprintf(buf, size, "%s",
-			       origin->file == ORIGIN_COMMAND ? "command line" : "default");
+			       origin->file == ORIGIN_COMMAND    ? "command line"
+			       : origin->file == ORIGIN_RUN_TIME ? "run time"
+								 : "default");
 	return buf;
 }

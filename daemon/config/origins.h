@@ -7,7 +7,7 @@
 #include "config/key.h"
 
 /* origin.file: 0 is the built-in default, so that zeroed memory says so. */
-enum { ORIGIN_DEFAULT, ORIGIN_COMMAND, ORIGIN_FILES };
+enum { ORIGIN_DEFAULT, ORIGIN_COMMAND, ORIGIN_RUN_TIME, ORIGIN_FILES };
 
 struct origin {
 	uint16_t file; /* ORIGIN_FILES + index into files, or one of the others */
@@ -32,6 +32,6 @@ struct config_origins *origins_new(void);
 void origins_free(struct config_origins *o);
 int origins_add_file(struct config_origins *o, const char *name, uint16_t *ret_file);
 int origins_add_listener(struct config_origins *o, const struct origin *heading);
-/* "FILE:LINE", "command line" or "default". Returns buf. */
+/* "FILE:LINE", "command line", "run time" or "default". Returns buf. */
 const char *origin_format(const struct config_origins *o, const struct origin *origin, char *buf,
 			  size_t size);

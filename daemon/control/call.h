@@ -16,6 +16,7 @@
 #include "worker/worker.h"
 
 struct event;
+struct key;
 
 enum { CALL_LIMIT_US = 10 * 1000 * 1000 }; /* for a question, unless it names another */
 
@@ -52,14 +53,16 @@ struct call {
 	struct endpoint endpoint; /* listen, unlisten, connect */
 	char name[CONFIG_NAME]; /* listen, unlisten */
 	struct held *held; /* listen.stream: until it listens; owned */
+	unsigned pending; /* set: listeners that have not answered */
+	const struct key *key; /* set */
 };
 
 /* Methods: run it. Exactly one of call_result() and call_fail*() follows, now or later. */
 typedef void call_fn(struct call *c);
 call_fn call_list_connections, call_list_listeners, call_list_services, call_list_rules,
 	call_show_connection, call_show_transitions, call_listen, call_listen_stream, call_unlisten,
-	call_connect, call_close_connection, call_reset_connection, call_status, call_version,
-	call_reload, call_shutdown, call_discover;
+	call_connect, call_set_tcp, call_show_tcp, call_close_connection, call_reset_connection,
+	call_status, call_version, call_reload, call_shutdown, call_discover;
 
 /* Takes over id and params. NULL: no memory, and they are dropped. */
 struct call *call_new(struct control *control, struct exchange *x, enum method m, json_t *id,

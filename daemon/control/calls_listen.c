@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "config/tcp.h"
 #include "control/call.h"
 #include "control/held.h"
 #include "control/internal.h"
@@ -28,12 +29,12 @@ static int endpoint_param(struct call *c, const char *name, bool zero_ok,
 	return -EINVAL;
 }
 
-/* [Tcp] with the keys of `tcp` over it. */
-static int tcp_param(struct call *c, struct tcp_params *ret_params)
+/* [Tcp] with the keys of `tcp` over it. ret_from: whose each is, see config_listener; NULL: not asked. */
+static int tcp_param(struct call *c, struct tcp_params *ret_params, uint8_t *ret_from)
 {
 	struct tcp_params params = c->control->cfg.config->tcp;
 	json_t *options = json_object_get(c->params, "tcp");
-	const char *key;
+	const char *key, *wrong;
 	json_t *value;
 	struct errmsg err;
 
@@ -43,6 +44,13 @@ static int tcp_param(struct call *c, struct tcp_params *ret_params)
 			call_fail(c, PROTO_INVALID_PARAMS, "tcp: %s", err.text);
 			return -EINVAL;
 		}
+		if (ret_from)
+			ret_from[key_find(SECTION_TCP, key) - keys] = FROM_LISTEN;
+	}
+	wrong = tcp_params_wrong(&params);
+	if (wrong) {
+		call_fail(c, PROTO_INVALID_PARAMS, "tcp: %s", wrong);
+		return -EINVAL;
 	}
 	*ret_params = params;
 	return 0;
@@ -94,7 +102,7 @@ static int listen_params(struct call *c, struct config_listener *spec)
 	    number_param(c, "max_processes", 1, PROCESSES_DEFAULT, &spec->max_processes) < 0 ||
 	    number_param(c, "max_connections", 0, 0, &spec->max_connections) < 0 ||
 	    number_param(c, "backlog", 1, BACKLOG_DEFAULT, &spec->backlog) < 0 ||
-	    tcp_param(c, &spec->tcp) < 0)
+	    tcp_param(c, &spec->tcp, spec->tcp_from) < 0)
 		return -EINVAL;
 	return 0;
 }
@@ -187,7 +195,7 @@ static int listen_stream_params(struct call *c, struct config_listener *spec)
 	    text_param(c, "name", endpoint_format(&spec->address, address), spec->name,
 		       sizeof(spec->name)) < 0 ||
 	    number_param(c, "backlog", 1, BACKLOG_DEFAULT, &spec->backlog) < 0 ||
-	    tcp_param(c, &spec->tcp) < 0)
+	    tcp_param(c, &spec->tcp, spec->tcp_from) < 0)
 		return -EINVAL;
 	(void)snprintf(spec->service, sizeof(spec->service), "stream");
 	return 0;
@@ -370,7 +378,7 @@ void call_connect(struct call *c)
 	if (endpoint_param(c, "address", false, &c->req.connect.remote) < 0 ||
 	    source_param(c, &c->req.connect.local) < 0 ||
 	    scope_param(c, &c->req.connect.remote, &c->req.connect.scope) < 0 ||
-	    tcp_param(c, &c->req.connect.params) < 0) {
+	    tcp_param(c, &c->req.connect.params, NULL) < 0) {
 		if (fd >= 0)
 			(void)close(fd);
 		return;

@@ -26,7 +26,7 @@ typedef void control_reloaded_fn(void *arg, int rc, json_t *result, const struct
 struct control_config {
 	struct event_base *base;
 	const char *directory; /* the runtime directory; borrowed */
-	const struct config *config; /* the current one; a reload changes it in place */
+	struct config *config; /* the current one; a reload and set.tcp change it in place */
 	struct served *listeners;
 	struct worker *worker;
 	struct record *record; /* NULL: none kept */

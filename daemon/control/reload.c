@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "config/tcp.h"
 #include "control/daemon.h"
 #include "control/notify.h"
 
@@ -179,30 +180,9 @@ static void change_params(struct reload *r, const struct config_listener *spec)
 
 	if (!change)
 		return;
-	rc = served_set_params(r->d->listeners, &spec->address, &spec->tcp, on_change, change,
-			       &err);
+	rc = served_set_params(r->d->listeners, spec, on_change, change, &err);
 	if (rc < 0)
 		on_change(change, rc, &err);
-}
-
-static bool params_eq(const struct tcp_params *a, const struct tcp_params *b)
-{
-	return a->msl_us == b->msl_us && a->fin_wait_2_us == b->fin_wait_2_us &&
-	       a->user_timeout_us == b->user_timeout_us && a->syn_timeout_us == b->syn_timeout_us &&
-	       a->rto_initial_us == b->rto_initial_us && a->rto_min_us == b->rto_min_us &&
-	       a->rto_max_us == b->rto_max_us && a->delayed_ack_us == b->delayed_ack_us &&
-	       a->send_buffer_bytes == b->send_buffer_bytes &&
-	       a->receive_buffer_bytes == b->receive_buffer_bytes &&
-	       a->initial_window == b->initial_window &&
-	       a->congestion_control == b->congestion_control && a->ecn == b->ecn &&
-	       a->mss == b->mss && a->ttl == b->ttl && a->dscp == b->dscp && a->nagle == b->nagle &&
-	       a->timestamps == b->timestamps && a->window_scaling == b->window_scaling &&
-	       a->sack == b->sack && a->rfc5961 == b->rfc5961 &&
-	       a->icmp_may_reset == b->icmp_may_reset &&
-	       a->black_hole_detection == b->black_hole_detection && a->keepalive == b->keepalive &&
-	       a->keepalive_time_us == b->keepalive_time_us &&
-	       a->keepalive_interval_us == b->keepalive_interval_us &&
-	       a->keepalive_probes == b->keepalive_probes;
 }
 
 /* Same address; does anything but [Tcp] differ? */
@@ -243,8 +223,59 @@ static void take_new(struct reload *r, const struct config_listener *spec)
 	} else if (must_reopen(&l->spec, spec)) {
 		close_listener(r, l, NULL);
 		open_listener(r, spec, &r->changed);
-	} else if (!params_eq(&l->spec.tcp, &spec->tcp)) {
+	} else if (!config_tcp_eq(&l->spec.tcp, &spec->tcp) ||
+		   memcmp(l->spec.tcp_from, spec->tcp_from, sizeof(spec->tcp_from)) != 0) {
 		change_params(r, spec);
+	}
+}
+
+/* What `listen` opened follows the new [Tcp] in all that is not its own. */
+static void follow(struct reload *r, const struct config *config)
+{
+	const struct listener *l;
+
+	for (size_t i = 0; (l = served_nth(r->d->listeners, i)) != NULL; i++) {
+		struct config_listener spec = l->spec;
+
+		if (l->configured || l->state == LISTENER_DRAINING)
+			continue;
+		config_tcp_follow(&l->spec, &config->tcp, &spec.tcp);
+		if (!config_tcp_eq(&l->spec.tcp, &spec.tcp))
+			change_params(r, &spec);
+	}
+}
+
+static void tell_back(struct reload *r, const struct key *k, const char *whose,
+		      const struct tcp_params *was, const struct tcp_params *is)
+{
+	char before[KEY_TEXT_MAX], after[KEY_TEXT_MAX];
+
+	if (!config_tcp_key_eq(k, was, is))
+		warn(r, "%sTcp.%s: %.64s, which was set at run time, is %.64s again", whose,
+		     k->name, key_format(k, was, before), key_format(k, is, after));
+}
+
+/* The file is in force again: what was set at run time and differs from it is named. */
+static void name_set(struct reload *r, const struct config *config)
+{
+	const struct config *const now = &r->d->config;
+	char whose[CONFIG_NAME + 16];
+
+	for (size_t n = 0; n < KEYS_N; n++) {
+		if (keys[n].section != SECTION_TCP)
+			continue;
+		if (config_tcp_noted(now, &keys[n]))
+			tell_back(r, &keys[n], "", &now->tcp, &config->tcp);
+		for (size_t i = 0; i < config->listeners_n; i++) {
+			const struct config_listener *const spec = &config->listeners[i];
+			const struct listener *const l = served_find(r->d->listeners,
+								     &spec->address);
+
+			if (!l || !l->configured || l->spec.tcp_from[n] != FROM_SET)
+				continue;
+			(void)snprintf(whose, sizeof(whose), "listener %s: ", spec->name);
+			tell_back(r, &keys[n], whose, &l->spec.tcp, &spec->tcp);
+		}
 	}
 }
 
@@ -307,12 +338,14 @@ static void reload_carry_out(struct reload *r, struct config *config)
 
 	r->pending++;
 	name_fixed(r, config, &d->config);
+	name_set(r, config);
 	keep_fixed(config, &d->config);
 	remove_old(r, config);
 	/* All rules in one go. When that fails, each listener will say for itself what is wrong. */
 	(void)served_shield(d->listeners, config->listeners, config->listeners_n, NULL);
 	for (size_t i = 0; i < config->listeners_n; i++)
 		take_new(r, &config->listeners[i]);
+	follow(r, config);
 	config_fini(&d->config);
 	d->config = *config;
 	reload_answered(r);

@@ -535,25 +535,31 @@ int served_close(struct served *ls, const struct endpoint *address, served_done_
 	return rc;
 }
 
-int served_set_params(struct served *ls, const struct endpoint *address,
-		      const struct tcp_params *params, served_done_fn *done, void *arg,
-		      struct errmsg *ret_err)
+int served_set_params(struct served *ls, const struct config_listener *spec, served_done_fn *done,
+		      void *arg, struct errmsg *ret_err)
 {
-	struct listener *l = find_address(ls, address);
+	struct listener *l = find_address(ls, &spec->address);
 	struct listen_op *op;
 	int rc;
 
 	if (!l)
-		return not_found(address, ret_err);
+		return not_found(&spec->address, ret_err);
 	op = op_new(ls, WORKER_SET_PARAMS, l->id, done, arg);
 	if (!op)
 		return errmsg(ret_err, -ENOMEM, "no memory");
 	op->req.set_params.id = l->id;
-	op->req.set_params.params = *params;
+	op->req.set_params.params = spec->tcp;
 	rc = op_send(op, op_finish, ret_err);
-	if (rc == 0)
-		l->spec.tcp = *params;
+	if (rc == 0) {
+		l->spec.tcp = spec->tcp;
+		memcpy(l->spec.tcp_from, spec->tcp_from, sizeof(l->spec.tcp_from));
+	}
 	return rc;
+}
+
+const struct listener *served_by_id(const struct served *ls, uint64_t id)
+{
+	return find_id(ls, id);
 }
 
 const struct listener *served_find(const struct served *ls, const struct endpoint *address)

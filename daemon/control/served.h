@@ -70,14 +70,16 @@ int served_open_stream(struct served *ls, const struct config_listener *spec, in
 /* -ENOENT: it does not listen there. */
 int served_close(struct served *ls, const struct endpoint *address, served_done_fn *done, void *arg,
 		 struct errmsg *ret_err);
-/* New [Tcp] parameters for connections from now on. */
-int served_set_params(struct served *ls, const struct endpoint *address,
-		      const struct tcp_params *params, served_done_fn *done, void *arg,
-		      struct errmsg *ret_err);
+/* The [Tcp] parameters of `spec` for connections from now on, and whose they are. spec may be what
+ * served_find() gave, changed. */
+int served_set_params(struct served *ls, const struct config_listener *spec, served_done_fn *done,
+		      void *arg, struct errmsg *ret_err);
 
 /* Those that serve or are about to; NULL when there is none. The pointer holds until the next call
  * that opens or closes. */
 const struct listener *served_find(const struct served *ls, const struct endpoint *address);
+/* By its id; also a draining one. */
+const struct listener *served_by_id(const struct served *ls, uint64_t id);
 const struct listener *served_nth(const struct served *ls, size_t i); /* NULL after the last */
 size_t served_count(const struct served *ls); /* not the draining ones */
 /* Does a rule of ours cover this local address and port? */

@@ -128,11 +128,7 @@ void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno
 	recovery_cumulative(e, t);
 	congestion_acked(e, t, n);
 	restart_timers(e, t);
-	if (t->want_writable && tcb_send_room(t)) {
-		t->want_writable = false;
-		list_remove(&t->waiting);
-		tcb_report(e, t, REPORT_WRITABLE);
-	}
+	tcb_tell_room(e, t);
 	tcb_want_output(e, t);
 }
 

@@ -210,7 +210,10 @@ void conn_release(struct engine *e, conn_id id);
 
 /* A service that takes text as it arrives asks for it: see engine_input(). */
 int conn_set_direct(struct engine *e, conn_id id, bool on);
-/* -ENOBUFS: connections and listeners have too many different sets of parameters. */
+/* Those in force. */
+int conn_params(const struct engine *e, conn_id id, struct tcp_params *ret_params);
+/* At once, but for what only the handshake goes by. Timers that run are moved as if they had been set so.
+ * -ENOTCONN: it has ended. -ENOBUFS: connections and listeners have too many different sets of parameters. */
 int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_params *params);
 
 /* The MTU of the interface it goes by has changed; 0: unknown, nothing changes. */

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "params.h"
 
+#include <assert.h>
+#include <stddef.h>
+#include <string.h>
+
 void tcp_params_default(struct tcp_params *ret_params)
 {
 	*ret_params = (struct tcp_params){
@@ -30,4 +34,16 @@ void tcp_params_default(struct tcp_params *ret_params)
 		.rfc5961 = true,
 		.black_hole_detection = true,
 	};
+}
+
+const char *tcp_params_wrong(const struct tcp_params *p)
+{
+	return p->rto_min_us > p->rto_max_us ? "RtoMin is above RtoMax" : NULL;
+}
+
+void tcp_params_patch(struct tcp_params *p, const struct tcp_patch *patch)
+{
+	assert(patch->size <= sizeof(patch->value) &&
+	       (size_t)patch->offset + patch->size <= sizeof(*p));
+	memcpy((uint8_t *)p + patch->offset, patch->value, patch->size);
 }

@@ -41,3 +41,15 @@ struct tcp_params {
 };
 
 void tcp_params_default(struct tcp_params *ret_params);
+/* What no parameter can tell alone. NULL: they go together; else what is wrong, by their keys. */
+const char *tcp_params_wrong(const struct tcp_params *p);
+
+/* One parameter: its place in struct tcp_params, and its value. For who changes one and need not know the
+ * others, which may have changed meanwhile.
+ */
+struct tcp_patch {
+	uint16_t offset;
+	uint16_t size; /* octets, up to 8 */
+	uint8_t value[8];
+};
+void tcp_params_patch(struct tcp_params *p, const struct tcp_patch *patch);

@@ -23,6 +23,17 @@ void rtt_open(struct tcb *t)
 	t->rtt.rto_us = clamp_rto(t, t->params->rto_initial_us); /* RFC 6298 2.1 */
 }
 
+/* RFC 6298 2.2, 2.3 */
+static uint64_t measured(const struct tcb *t)
+{
+	return t->rtt.srtt_us + (uint64_t)max_u32(GRANULARITY_US, 4 * t->rtt.var_us);
+}
+
+void rtt_refit(struct tcb *t)
+{
+	t->rtt.rto_us = clamp_rto(t, t->rtt.srtt_us ? measured(t) : t->rtt.rto_us);
+}
+
 void rtt_sample(struct tcb *t, uint64_t sample_us)
 {
 	const uint32_t us = (uint32_t)(sample_us == 0               ? 1
@@ -41,8 +52,7 @@ void rtt_sample(struct tcb *t, uint64_t sample_us)
 		t->rtt.srtt_us = max_u32((uint32_t)((7ULL * srtt + us) / 8), 1);
 		t->rtt.min_us = min_u32(t->rtt.min_us, us);
 	}
-	t->rtt.rto_us = clamp_rto(t, t->rtt.srtt_us +
-					     (uint64_t)max_u32(GRANULARITY_US, 4 * t->rtt.var_us));
+	t->rtt.rto_us = clamp_rto(t, measured(t));
 }
 
 void rtt_after_lost_syn(struct tcb *t)

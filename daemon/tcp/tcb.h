@@ -392,6 +392,8 @@ void tcb_limit_fin_wait_2(struct engine *e, struct tcb *t);
 /* rtt.c */
 void rtt_open(struct tcb *t);
 void rtt_sample(struct tcb *t, uint64_t us);
+/* Its bounds have changed. */
+void rtt_refit(struct tcb *t);
 /* At ESTABLISHED, when the SYN was sent more than once: RFC 6298 5.7. */
 void rtt_after_lost_syn(struct tcb *t);
 uint32_t rtt_rto_us(const struct tcb *t); /* with backoff */
@@ -426,3 +428,5 @@ void tcb_path_mtu_aged(struct tcb *t);
 void tcb_close_now(struct engine *e, struct tcb *t, enum cause cause);
 /* Is there so much room to send that its user is worth waking? */
 bool tcb_send_room(const struct tcb *t);
+/* Who waits for room hears of it, when there is some. */
+void tcb_tell_room(struct engine *e, struct tcb *t);

@@ -82,6 +82,15 @@ bool tcb_send_room(const struct tcb *t)
 	return used < most && (used == 0 || most - used >= most / 4);
 }
 
+void tcb_tell_room(struct engine *e, struct tcb *t)
+{
+	if (!t->want_writable || !tcb_send_room(t))
+		return;
+	t->want_writable = false;
+	list_remove(&t->waiting);
+	tcb_report(e, t, REPORT_WRITABLE);
+}
+
 static int may_send(const struct tcb *t)
 {
 	switch (t->state) {
@@ -310,32 +319,6 @@ int conn_set_direct(struct engine *e, conn_id id, bool on)
 	if (!t)
 		return -EBADF;
 	t->direct = on && !t->stopped;
-	return 0;
-}
-
-/* SHLD-21, MUST-17, MUST-21: also in the middle of a connection. The scale stays what the SYN said. */
-int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_params *params)
-{
-	struct tcb *t = engine_find(e, id);
-	const struct tcp_params *held;
-
-	engine_clock(e, now);
-	if (!t)
-		return -EBADF;
-	if (t->state == ST_CLOSED)
-		return -ENOTCONN;
-	held = params_take(e, params);
-	if (!held)
-		return -ENOBUFS;
-	params_drop(e, t->params);
-	t->params = held;
-	cc_choose(t);
-	tcb_set_limit(e, t);
-	tcb_limit_fin_wait_2(e, t);
-	tcb_keepalive_start(e, t);
-	if (t->state != ST_SYN_SENT)
-		tcb_window_update(e, t);
-	tcb_want_output(e, t);
 	return 0;
 }
 

@@ -64,7 +64,9 @@ static int serve_connection(struct worker *w, struct worker_request *req)
 	    conn_status(w->engine, id, &st))
 		return -ENOENT;
 	worker_fill_conn(w, &st, &req->connection.ret_conn);
-	return 0;
+	if (st.passive && listeners_by_cookie(w, st.cookie))
+		req->connection.ret_listener = listeners_by_cookie(w, st.cookie)->id;
+	return conn_params(w->engine, id, &req->connection.ret_params);
 }
 
 /* MUST-44: our address, by the route when none was asked for. */
@@ -199,11 +201,41 @@ static int serve_end(struct worker *w, const struct worker_request *req)
 	return conn_abort(w->engine, w->host.now, id, CAUSE_OPERATOR, END_RESET_BY_OPERATOR);
 }
 
-static int serve_set_params(struct worker *w, const struct worker_request *req)
+static int params_errmsg(struct worker_request *req, int rc)
+{
+	if (rc == -ENOBUFS)
+		return errmsg(&req->err, rc,
+			      "connections and listeners have as many different sets of parameters "
+			      "as are kept");
+	return rc;
+}
+
+static int serve_set_params(struct worker *w, struct worker_request *req)
 {
 	const struct listener *const l = listeners_find(w, req->set_params.id);
 
-	return l ? engine_listener_set_params(w->engine, l->tcp, &req->set_params.params) : -ENOENT;
+	return l ? params_errmsg(req, engine_listener_set_params(w->engine, l->tcp,
+								 &req->set_params.params))
+		 : -ENOENT;
+}
+
+static int serve_set_connection(struct worker *w, struct worker_request *req)
+{
+	struct tcp_params params;
+	const char *wrong;
+	conn_id id;
+	int rc;
+
+	if (!engine_find_serial(w->engine, req->set_connection.serial, &id) ||
+	    conn_params(w->engine, id, &params))
+		return -ENOENT;
+	req->set_connection.ret_before = params;
+	tcp_params_patch(&params, &req->set_connection.patch);
+	wrong = tcp_params_wrong(&params);
+	if (wrong)
+		return errmsg(&req->err, -EINVAL, "%s", wrong);
+	rc = conn_set_params(w->engine, w->host.now, id, &params);
+	return params_errmsg(req, rc == -ENOTCONN ? -ENOENT : rc);
 }
 
 static int serve_status(struct worker *w, struct worker_request *req)
@@ -313,6 +345,8 @@ static int serve(struct worker *w, struct worker_request *req)
 		return serve_end(w, req);
 	case WORKER_SET_PARAMS:
 		return serve_set_params(w, req);
+	case WORKER_SET_CONNECTION:
+		return serve_set_connection(w, req);
 	case WORKER_STATUS:
 		return serve_status(w, req);
 	case WORKER_STOP:

@@ -72,6 +72,7 @@ enum worker_ask {
 	WORKER_CLOSE, /* by serial; cause operator */
 	WORKER_RESET, /* by serial; cause operator */
 	WORKER_SET_PARAMS, /* a listener's parameters, for connections from now on */
+	WORKER_SET_CONNECTION, /* one parameter of a connection, by serial */
 	WORKER_STATUS,
 	WORKER_STOP, /* close all, wait up to stop_grace_us, reset the rest, end the thread */
 };
@@ -115,6 +116,8 @@ struct worker_request {
 		struct {
 			uint64_t serial;
 			struct worker_conn ret_conn;
+			struct tcp_params ret_params;
+			uint64_t ret_listener; /* its id; 0: none, it is active */
 		} connection; /* -ENOENT */
 		/* Answers when the connection is ESTABLISHED, or failed. fd >= 0 (given to the worker,
 		 * also on failure): a connected, nonblocking UNIX stream socket that carries the octets
@@ -137,6 +140,11 @@ struct worker_request {
 			uint64_t id;
 			struct tcp_params params;
 		} set_params; /* -ENOENT */
+		struct {
+			uint64_t serial;
+			struct tcp_patch patch;
+			struct tcp_params ret_before;
+		} set_connection; /* -ENOENT; -EINVAL: it does not go with the others */
 		struct worker_status status;
 		struct {
 			uint64_t grace_us;

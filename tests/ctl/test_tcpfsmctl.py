@@ -110,6 +110,47 @@ class Usage(Base):
         self.assertIn(b'Usage: tcpfsmctl', done.stderr)
 
 
+class Tcp(Base):
+    ROWS = [{'key': 'TTL', 'value': '64', 'whose': 'daemon', 'from': 'default', 'running': True, 'expected': 'a number', 'help': 'h'},
+            {'key': 'DSCP', 'value': '46', 'whose': 'connection', 'from': None, 'running': True, 'expected': 'n', 'help': 'h'}]
+
+    def test_show(self):
+        f = self.fake({'show.tcp': {'tcp': self.ROWS, 'connection': 7}})
+        self.check(self.run_ctl('show', 'tcp', '--connection', '7'), 0,
+                   'Key  Value Whose      From\nTTL  64    daemon     default\nDSCP 46    connection -\n')
+        self.assertEqual(f.requests[0]['params'], {'connection': 7})
+        self.check(self.run_ctl('show', 'tcp', '-o', 'tsv'), 0,
+                   'key\tvalue\twhose\tfrom\trunning\texpected\thelp\nTTL\t64\tdaemon\tdefault\ttrue\ta number\th\n'
+                   'DSCP\t46\tconnection\t\ttrue\tn\th\n')
+
+    def test_set(self):
+        f = self.fake({'set.tcp': {'key': 'DSCP', 'value': '46', 'was': '0', 'until_reload': True, 'own': 2}})
+        self.check(self.run_ctl('set', 'tcp.DSCP', '46'), 0, 'tcp.DSCP is 46 (was 0), for connections from now on '
+                   '(2 of the listeners have their own), until the next reload\n')
+        self.assertEqual(f.requests[0]['params'], {'key': 'tcp.DSCP', 'value': '46'})
+        f.answers['set.tcp'] = {'key': 'DSCP', 'value': '46', 'was': '0', 'until_reload': False, 'connection': 7}
+        self.check(self.run_ctl('set', 'tcp.DSCP', '46', '--connection', '7'), 0, 'tcp.DSCP is 46 (was 0), for connection 7\n')
+        f.answers['set.tcp'] = {'key': 'DSCP', 'value': '46', 'was': '0', 'until_reload': True, 'listener': '10.0.0.2:7'}
+        self.check(self.run_ctl('set', 'tcp.DSCP', '46', '--listener', '10.0.0.2:7'), 0,
+                   'tcp.DSCP is 46 (was 0), for what 10.0.0.2:7 accepts from now on, until the next reload\n')
+
+    def test_what_is_refused(self):
+        self.check(self.run_ctl('set'), 2, '', 'set: key is missing')
+        self.check(self.run_ctl('set', 'tcp.DSCP'), 2, '', 'set: value is missing')
+        self.check(self.run_ctl('set', 'tcp.DSCP', '1', '--conection', '7'), 2, '', 'did you mean "--connection"')
+        for code, name, exit_code in ((-32602, 'invalid_params', 2), (-32000, 'refused', 1), (-32001, 'not_found', 4)):
+            f = self.fake({'set.tcp': (code, name, 'key: [Tcp] has no key DSPC; the nearest is DSCP')})
+            self.check(self.run_ctl('set', 'tcp.DSPC', '46'), exit_code, '', 'the nearest is DSCP')
+            f.close()
+            self.fakes.clear()
+
+    def test_help_lists_the_keys(self):
+        done = self.run_ctl('set', '--help')
+        self.check(done, 0)
+        self.assertIn(b' * tcp.Timestamps ', done.stdout)
+        self.assertIn(b'   tcp.DSCP ', done.stdout)
+
+
 class Help(Base):
     def test_help(self):
         for words in (['--help'], ['-h'], ['help']):
@@ -141,7 +182,9 @@ class Help(Base):
             return self.run_ctl('--complete', *words, socket_path=False).stdout.decode().split()
         self.assertIn('list', complete(''))
         self.assertEqual(complete('list', 'conn'), ['connections'])
-        self.assertEqual(complete('show', ''), ['connection', 'transitions'])
+        self.assertEqual(complete('show', ''), ['connection', 'transitions', 'tcp'])
+        self.assertIn('tcp.RtoMin', complete('set', ''))
+        self.assertEqual(complete('set', 'tcp.UserTimeout', ''), ['infinity'])
         self.assertIn('--closed', complete('list', 'connections', '--'))
         self.assertNotIn('--closed', complete('status', '--'))
         self.assertEqual(complete('-o', 'json', 'list', 'connections', 'state', 'est'), ['established'])

@@ -19,6 +19,7 @@
 #include "config/config.h"
 #include "config/key.h"
 #include "config/source.h"
+#include "config/tcp.h"
 #include "config/value.h"
 
 /* The example of the design, as it stands there. */
@@ -701,6 +702,88 @@ static void test_set_tcp(void **state)
 	assert_int_equal(p.ttl, 64);
 }
 
+/* What must go with another key is checked with the others as they are. */
+static void test_set_checks_what_belongs_together(void **state)
+{
+	struct tcp_params p;
+	struct errmsg err;
+
+	tcp_params_default(&p);
+	assert_int_equal(config_tcp_set(&p, key_find(SECTION_TCP, "RtoMax"), "100ms", &err),
+			 -EINVAL);
+	assert_string_equal(err.text, "RtoMax=100ms: RtoMin is above RtoMax");
+	assert_int_equal(p.rto_max_us, 60000000);
+	assert_int_equal(config_tcp_set(&p, key_find(SECTION_TCP, "RtoMin"), "50ms", &err), 0);
+	assert_int_equal(config_tcp_set(&p, key_find(SECTION_TCP, "RtoMax"), "100ms", &err), 0);
+	assert_null(config_tcp_key("RtoMaxx", &err));
+	assert_string_equal(err.text, "[Tcp] has no key RtoMaxx; the nearest is RtoMax");
+}
+
+/* Every key can be told from another value, copied alone, and sent as a patch. */
+static void test_one_key_at_a_time(void **state)
+{
+	static const char *const others[] = { "1s", "2s",  "50ms", "100", "70000",
+					      "5",  "yes", "no",   "off", "on" };
+
+	for (size_t i = 0; i < KEYS_N; i++) {
+		const struct key *const k = &keys[i];
+		struct tcp_params a, b, c;
+		struct tcp_patch patch;
+		size_t n = 0;
+
+		if (k->section != SECTION_TCP)
+			continue;
+		tcp_params_default(&a);
+		b = c = a;
+		for (; config_tcp_key_eq(k, &a, &b); n++) {
+			if (n == ARRAY_SIZE(others) && k->words) {
+				(void)key_set(k, &b, k->words[1].name);
+				if (config_tcp_key_eq(k, &a, &b))
+					(void)key_set(k, &b, k->words[0].name);
+				break;
+			}
+			if (n == ARRAY_SIZE(others))
+				fail_msg("no other value of %s is known to this test", k->name);
+			(void)key_set(k, &b, others[n]);
+		}
+		assert_false(config_tcp_eq(&a, &b));
+		config_tcp_copy(k, &c, &b);
+		assert_true(config_tcp_eq(&b, &c));
+		patch = config_tcp_patch(k, &a);
+		tcp_params_patch(&c, &patch);
+		assert_true(config_tcp_eq(&a, &c));
+	}
+}
+
+static void test_listeners_follow(void **state)
+{
+	struct config c = good("[Tcp]\nDSCP=3\n[Listener a]\nAddress=10.0.0.2:7\nService=echo\n"
+			       "TTL=9\n");
+	const struct key *const dscp = key_find(SECTION_TCP, "DSCP");
+	const struct key *const ttl = key_find(SECTION_TCP, "TTL");
+	struct config_listener *const l = &c.listeners[0];
+	struct tcp_params p = c.tcp, now;
+	char where[CONFIG_WHERE];
+
+	p.ttl = 1;
+	p.dscp = 4;
+	config_tcp_follow(l, &p, &now);
+	assert_int_equal(now.ttl, 9);
+	assert_int_equal(now.dscp, 4);
+	assert_string_equal(config_tcp_where(&c, NULL, dscp, where), "t.conf:2");
+	assert_string_equal(config_tcp_where(&c, NULL, ttl, where), "default");
+	assert_string_equal(config_tcp_where(&c, l, ttl, where), "t.conf:6");
+	assert_false(config_tcp_noted(&c, dscp));
+	config_tcp_note(&c, dscp);
+	assert_true(config_tcp_noted(&c, dscp));
+	assert_string_equal(config_tcp_where(&c, NULL, dscp, where), "run time");
+	l->tcp_from[ttl - keys] = FROM_SET;
+	assert_string_equal(config_tcp_where(&c, l, ttl, where), "run time");
+	l->tcp_from[ttl - keys] = FROM_LISTEN;
+	assert_string_equal(config_tcp_where(&c, l, ttl, where), "listen");
+	config_fini(&c);
+}
+
 /* --- what stands beside it --- */
 
 static char *slurp(const char *path)
@@ -735,6 +818,31 @@ static void test_documented(void **state)
 	}
 	free(manual);
 	free(shipped);
+}
+
+/* The manual names the keys that are settled when a connection opens: all of them, and no other. */
+static void test_opening_keys_documented(void **state)
+{
+	char *manual = slurp(SOURCE_ROOT "/daemon/config/tcpfsmd.conf.5");
+	char *list = strstr(manual, "These are settled when a connection opens");
+	char *at;
+
+	assert_non_null(list);
+	list = strchr(list, '\n') + 1;
+	*strstr(list, "\n.Bl") = 0;
+	for (size_t i = 0; i < KEYS_N; i++) {
+		char word[64];
+
+		if (keys[i].section != SECTION_TCP)
+			continue;
+		(void)snprintf(word, sizeof(word), " %s ", keys[i].name);
+		at = strstr(list, word);
+		if ((at != NULL) != keys[i].opening)
+			fail_msg("tcpfsmd.conf.5, in the list of what a running connection cannot "
+				 "change: %s",
+				 keys[i].name);
+	}
+	free(manual);
 }
 
 /* Makes "#Key=VALUE" and "#[Section]" into lines that count; "# words" stay words. */
@@ -795,7 +903,11 @@ int main(void)
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_value_round_trip),
 		cmocka_unit_test(test_set_tcp),
+		cmocka_unit_test(test_set_checks_what_belongs_together),
+		cmocka_unit_test(test_one_key_at_a_time),
+		cmocka_unit_test(test_listeners_follow),
 		cmocka_unit_test(test_documented),
+		cmocka_unit_test(test_opening_keys_documented),
 		cmocka_unit_test(test_shipped_file),
 	};
 

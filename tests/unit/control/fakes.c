@@ -129,8 +129,17 @@ static void do_connection(struct worker_request *req)
 		if (fake.conns[i].tcp.serial != req->connection.serial)
 			continue;
 		req->connection.ret_conn = fake.conns[i];
+		req->connection.ret_params = fake.conn_params;
+		req->connection.ret_listener = fake.listeners_n ? fake.listeners[0].id : 0;
 		req->rc = 0;
 	}
+}
+
+static void do_set_connection(struct worker_request *req)
+{
+	req->rc = fake.end_rc;
+	req->set_connection.ret_before = fake.conn_params;
+	tcp_params_patch(&fake.conn_params, &req->set_connection.patch);
 }
 
 static void do_connect(struct worker_request *req)
@@ -177,6 +186,10 @@ static void answer(struct worker_request *req)
 		break;
 	case WORKER_SET_PARAMS:
 		fake.params_set++;
+		fake.params = req->set_params.params;
+		break;
+	case WORKER_SET_CONNECTION:
+		do_set_connection(req);
 		break;
 	case WORKER_STATUS:
 		req->status.engine.conns = (uint32_t)fake.conns_n;
@@ -338,15 +351,6 @@ int sockets_check_free(const struct ipaddr *addr, uint16_t port_min, uint16_t po
 }
 
 /* ---- the configuration ---- */
-
-int config_set_tcp(struct tcp_params *params, const char *key, const char *value,
-		   struct errmsg *ret_err)
-{
-	if (strcmp(key, "MSS") != 0)
-		return errmsg(ret_err, -ENOENT, "%s: no such key", key);
-	params->mss = (uint16_t)strtoul(value, NULL, 10);
-	return 0;
-}
 
 int config_load(const char *file, const char *const *overrides, size_t overrides_n,
 		config_warn_fn *warn, void *warn_arg, struct config *ret_config,

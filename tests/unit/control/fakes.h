@@ -34,6 +34,8 @@ struct fake {
 	size_t listeners_n;
 	bool drain; /* WORKER_UNLISTEN leaves them, draining */
 	unsigned params_set; /* WORKER_SET_PARAMS */
+	struct tcp_params params; /* of the last of them */
+	struct tcp_params conn_params; /* of every connection; WORKER_SET_CONNECTION changes them */
 
 	/* The record. */
 	struct record_connection rows[FAKE_ROWS_MAX]; /* by falling id */

@@ -1126,6 +1126,152 @@ static void test_no_stream_in_a_batch(void **state)
 	(void)close(fd);
 }
 
+/* ---- set and show ---- */
+
+static void listen_at(int fd, const char *address, const char *tcp)
+{
+	char params[160];
+
+	(void)snprintf(params, sizeof(params),
+		       "{\"address\":\"%s\",\"service\":\"echo\",\"tcp\":\"%s\"}", address, tcp);
+	json_decref(call(fd, "listen", params));
+}
+
+/* "value whose from" of one key, as show.tcp has it. */
+static const char *shown(int fd, const char *params, const char *key)
+{
+	static char text[200];
+	json_t *a = call(fd, "show.tcp", params), *row;
+	size_t i;
+
+	text[0] = 0;
+	json_array_foreach(result_of(a, "tcp"), i, row)
+	{
+		if (strcmp(json_string_value(json_object_get(row, "key")), key) != 0)
+			continue;
+		(void)snprintf(text, sizeof(text), "%s %s %s",
+			       json_string_value(json_object_get(row, "value")),
+			       json_string_value(json_object_get(row, "whose")),
+			       proto_param_text(row, "from", "-"));
+	}
+	json_decref(a);
+	return text;
+}
+
+static void test_set_for_the_daemon(void **state)
+{
+	const int fd = dial("control.sock");
+	json_t *a;
+
+	(void)state;
+	listen_at(fd, "10.0.0.2:7", "");
+	listen_at(fd, "10.0.0.2:70", "DSCP=9");
+	a = call(fd, "set.tcp", "{\"key\":\"tcp.DSCP\",\"value\":46}");
+	assert_string_equal(json_string_value(result_of(a, "value")), "46");
+	assert_string_equal(json_string_value(result_of(a, "was")), "0");
+	assert_true(json_is_true(result_of(a, "until_reload")));
+	assert_int_equal(json_integer_value(result_of(a, "own")), 1);
+	json_decref(a);
+	/* The daemon's, and the listener that follows; the other keeps its own. */
+	assert_int_equal(w.config.tcp.dscp, 46);
+	assert_int_equal(fake.params_set, 1);
+	assert_int_equal(fake.params.dscp, 46);
+	assert_string_equal(shown(fd, "{}", "DSCP"), "46 daemon default");
+	assert_string_equal(shown(fd, "{\"listener\":\"10.0.0.2:7\"}", "DSCP"),
+			    "46 daemon default");
+	assert_string_equal(shown(fd, "{\"listener\":\"10.0.0.2:70\"}", "DSCP"),
+			    "9 listener listen");
+	/* And whoever comes later. */
+	listen_at(fd, "10.0.0.2:71", "");
+	assert_string_equal(shown(fd, "{\"listener\":\"10.0.0.2:71\"}", "DSCP"),
+			    "46 daemon default");
+	(void)close(fd);
+}
+
+static void test_set_for_a_listener(void **state)
+{
+	const int fd = dial("control.sock");
+	json_t *a;
+
+	(void)state;
+	listen_at(fd, "10.0.0.2:7", "");
+	a = call(fd, "set.tcp", "{\"key\":\"Nagle\",\"value\":false,\"listener\":\"10.0.0.2:7\"}");
+	assert_string_equal(json_string_value(result_of(a, "value")), "no");
+	assert_true(json_is_false(result_of(a, "until_reload"))); /* no file says anything of it */
+	json_decref(a);
+	assert_false(fake.params.nagle);
+	assert_true(w.config.tcp.nagle);
+	assert_string_equal(shown(fd, "{\"listener\":\"10.0.0.2:7\"}", "Nagle"),
+			    "no listener run time");
+	/* It is its own now. */
+	json_decref(call(fd, "set.tcp", "{\"key\":\"tcp.Nagle\",\"value\":\"yes\"}"));
+	assert_string_equal(shown(fd, "{\"listener\":\"10.0.0.2:7\"}", "Nagle"),
+			    "no listener run time");
+	(void)close(fd);
+}
+
+static void test_set_for_a_connection(void **state)
+{
+	const int fd = dial("control.sock");
+	json_t *a;
+
+	(void)state;
+	fill(2);
+	fake.conn_params = w.config.tcp;
+	a = call(fd, "set.tcp", "{\"key\":\"tcp.TTL\",\"value\":\"7\",\"connection\":2}");
+	assert_string_equal(json_string_value(result_of(a, "was")), "64");
+	assert_int_equal(json_integer_value(result_of(a, "connection")), 2);
+	json_decref(a);
+	assert_int_equal(fake.conn_params.ttl, 7);
+	assert_int_equal(w.config.tcp.ttl, 64);
+	assert_string_equal(shown(fd, "{\"connection\":2}", "TTL"), "7 connection -");
+	assert_string_equal(shown(fd, "{\"connection\":2}", "DSCP"), "0 daemon default");
+	fake.end_rc = -ENOENT;
+	expect_call_error(fd, "set.tcp", "{\"key\":\"tcp.TTL\",\"value\":\"7\",\"connection\":3}",
+			  PROTO_NOT_FOUND, "connection 3");
+	expect_call_error(fd, "show.tcp", "{\"connection\":3}", PROTO_NOT_FOUND, "connection 3");
+	(void)close(fd);
+}
+
+static void test_what_set_refuses(void **state)
+{
+	const int fd = dial("control.sock"), observer = dial("observe.sock");
+
+	(void)state;
+	expect_call_error(fd, "set.tcp", "{\"key\":\"tcp.DSPC\",\"value\":\"7\"}",
+			  PROTO_INVALID_PARAMS, "the nearest is DSCP");
+	expect_call_error(fd, "set.tcp", "{\"key\":\"tcp.DSCP\",\"value\":64}",
+			  PROTO_INVALID_PARAMS, "DSCP=64: expected a number, 0 to 63");
+	expect_call_error(fd, "set.tcp", "{\"key\":\"tcp.DSCP\",\"value\":[]}",
+			  PROTO_INVALID_PARAMS, "value: expected a string");
+	expect_call_error(fd, "set.tcp",
+			  "{\"key\":\"tcp.DSCP\",\"value\":\"7\",\"listener\":\"10.0.0.9:7\"}",
+			  PROTO_NOT_FOUND, "10.0.0.9:7");
+	expect_call_error(fd, "set.tcp",
+			  "{\"key\":\"tcp.DSCP\",\"value\":\"7\",\"listener\":\"10.0.0.9:7\","
+			  "\"connection\":1}",
+			  PROTO_INVALID_PARAMS, "only one");
+	expect_call_error(fd, "set.tcp",
+			  "{\"key\":\"tcp.Timestamps\",\"value\":\"no\",\"connection\":1}",
+			  PROTO_REFUSED, "settled when a connection opens");
+	expect_call_error(fd, "set.tcp", "{\"key\":\"tcp.RtoMin\",\"value\":\"61s\"}",
+			  PROTO_INVALID_PARAMS, "RtoMin");
+	assert_int_equal(fake.asked, 0);
+	listen_at(fd, "10.0.0.2:7", "RtoMax=5s");
+	expect_call_error(fd, "set.tcp", "{\"key\":\"tcp.RtoMin\",\"value\":\"10s\"}",
+			  PROTO_REFUSED,
+			  "listener 10.0.0.2:7, which follows: RtoMin is above RtoMax");
+	assert_int_equal(w.config.tcp.rto_min_us, 200000);
+	expect_call_error(
+		fd, "listen",
+		"{\"address\":\"10.0.0.2:8\",\"service\":\"echo\",\"tcp\":\"RtoMax=100ms\"}",
+		PROTO_INVALID_PARAMS, "RtoMin is above RtoMax");
+	expect_call_error(observer, "set.tcp", "{\"key\":\"tcp.DSCP\",\"value\":\"7\"}",
+			  PROTO_PERMISSION_DENIED, "control.sock");
+	(void)close(observer);
+	(void)close(fd);
+}
+
 /* ---- the daemon ---- */
 
 static void test_status_and_services(void **state)
@@ -1214,6 +1360,10 @@ int main(void)
 		TEST(test_connect_after_its_client_went),
 		TEST(test_what_connect_refuses),
 		TEST(test_no_stream_in_a_batch),
+		TEST(test_set_for_the_daemon),
+		TEST(test_set_for_a_listener),
+		TEST(test_set_for_a_connection),
+		TEST(test_what_set_refuses),
 		TEST(test_status_and_services),
 		TEST(test_reload_and_shutdown),
 	};

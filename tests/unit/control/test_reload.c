@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "config/key.h"
 #include "control/daemon.h"
 #include "fakes.h"
 
@@ -94,6 +95,7 @@ static int setup(void **state)
 	d = (struct daemon){ .args = &args };
 	d.base = event_base_new();
 	fake_reset(d.base);
+	tcp_params_default(&fake.config.tcp);
 	sc.base = d.base;
 	assert_int_equal(served_new(&sc, &d.listeners, &err), 0);
 	served_set_worker(d.listeners, token());
@@ -161,6 +163,46 @@ static void test_changes(void **state)
 	assert_int_equal(fake.listeners_n, 1);
 	assert_string_equal(fake.listeners[0].service, "exec:/bin/cat");
 	assert_true(fake_has_rule("10.0.0.2", 7));
+}
+
+/* What was set at run time ends with a reload: it is named, and the file's value is back. */
+static void test_a_reload_goes_back_to_the_file(void **state)
+{
+	const struct key *const ttl = key_find(SECTION_TCP, "TTL");
+	struct config_listener changed = specs[0];
+	struct errmsg err;
+
+	(void)state;
+	changed.tcp.ttl = 5;
+	changed.tcp_from[ttl - keys] = FROM_SET;
+	assert_int_equal(served_set_params(d.listeners, &changed, NULL, NULL, &err), 0);
+	reload();
+	expect(0, 0, 1, 1);
+	assert_string_equal(warning(0),
+			    "listener e: Tcp.TTL: 5, which was set at run time, is 64 again");
+	assert_int_equal(fake.params.ttl, 64);
+	reload();
+	expect(0, 0, 0, 0);
+}
+
+/* `listen --tcp TTL=5`: a new [Tcp] is for the rest. */
+static void test_what_listen_opened_follows_in_the_rest(void **state)
+{
+	const struct key *const ttl = key_find(SECTION_TCP, "TTL");
+	struct config_listener own = spec("own", 90, "echo");
+	struct errmsg err;
+
+	(void)state;
+	own.tcp.ttl = 5;
+	own.tcp_from[ttl - keys] = FROM_LISTEN;
+	assert_int_equal(served_open(d.listeners, &own, false, NULL, NULL, &err), 0);
+	(void)event_base_loop(d.base, EVLOOP_NONBLOCK);
+	fake.config.tcp.ttl = 32;
+	fake.config.tcp.dscp = 8;
+	reload();
+	expect(0, 0, 1, 0);
+	assert_int_equal(fake.params.ttl, 5);
+	assert_int_equal(fake.params.dscp, 8);
 }
 
 static void test_what_listen_opened_stays(void **state)
@@ -254,6 +296,8 @@ int main(void)
 		TEST(test_the_same_again_changes_nothing),
 		TEST(test_listeners_come_and_go),
 		TEST(test_changes),
+		TEST(test_a_reload_goes_back_to_the_file),
+		TEST(test_what_listen_opened_follows_in_the_rest),
 		TEST(test_what_listen_opened_stays),
 		TEST(test_a_wrong_configuration_changes_nothing),
 		TEST(test_keys_of_the_start_are_named_each_time),
