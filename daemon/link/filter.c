@@ -343,3 +343,21 @@ int filter_build(const struct link_owned *owned, size_t n, bool neigh, enum filt
 	}
 	return f->too_long ? -E2BIG : 0;
 }
+
+/* All jumps are relative: a program may stand behind another. */
+int filter_by_length(struct filter *f, uint32_t octets, bool more)
+{
+	struct filter test = { 0 };
+
+	emit(&test, BPF_LD | BPF_W | BPF_LEN, 0);
+	if (more)
+		require(&test, BPF_JGT, octets);
+	else
+		refuse(&test, BPF_JGT, octets);
+	if (f->n + test.n > BPF_MAXINSNS)
+		return -E2BIG;
+	memmove(f->insn + test.n, f->insn, f->n * sizeof(f->insn[0]));
+	memcpy(f->insn, test.insn, test.n * sizeof(test.insn[0]));
+	f->n += test.n;
+	return 0;
+}

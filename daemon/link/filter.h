@@ -26,3 +26,6 @@ void filter_build_none(struct filter *ret_filter);
 /* 0; -E2BIG: too long at this level. */
 int filter_build(const struct link_owned *owned, size_t n, bool neigh, enum filter_level level,
 		 struct filter *ret_filter);
+/* Puts a test of the frame's octets in front of a program: more than `octets`, or at most so many.
+ * -E2BIG: it becomes too long. */
+int filter_by_length(struct filter *f, uint32_t octets, bool more);

@@ -16,7 +16,9 @@
 
 struct link;
 
-/* A received packet. data is borrowed until the next call on the link. */
+enum { LINK_FDS = 2 };
+
+/* A received packet. data is borrowed until release() or the next receive(). */
 struct frame {
 	const uint8_t *data; /* the IP packet, or a whole Ethernet frame when `neigh` */
 	uint32_t len; /* octets */
@@ -46,7 +48,7 @@ struct frame_out {
 
 struct link_counters {
 	uint64_t frames_in, bytes_in, frames_out, bytes_out;
-	uint64_t kernel_drops; /* the socket's queue was full */
+	uint64_t kernel_drops; /* the ring was full */
 	uint64_t truncated; /* longer than our buffers */
 	uint64_t ignored; /* by a kind of interface that we do not speak */
 	uint64_t send_failed; /* the kernel refused; TCP will send again */
@@ -61,10 +63,14 @@ struct link_owned {
 
 struct link_ops {
 	const char *name; /* "packet", "rawip" */
-	/* A descriptor that polls readable when link_receive() has something; -1: never receives. */
-	int (*fd)(const struct link *l);
-	/* Up to max frames into ret_frames; 0: nothing waits. -Exxx: the link is broken. */
+	/* Descriptors that poll readable when receive() has something. Their number; 0: never receives.
+	 * With EPOLLET they tell of what comes after they were last asked: receive until it has less. */
+	unsigned (*fds)(const struct link *l, int ret_fds[LINK_FDS]);
+	/* Up to max frames into ret_frames, in the order they came; less: no more wait. -Exxx: the link
+	 * is broken. */
 	int (*receive)(struct link *l, struct frame *ret_frames, unsigned max);
+	/* Gives the received frames back, before the next receive() would. */
+	void (*release)(struct link *l);
 	/* Room in the batch for one more? If not, flush first. */
 	bool (*has_room)(const struct link *l);
 	void (*send)(struct link *l, const struct frame_out *f);

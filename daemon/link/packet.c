@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* AF_PACKET with PACKET_VNET_HDR: packet(7). One socket on all interfaces. A 10-octet virtio header in
- * front of every frame says what the kernel has done, or is to do: checksum and segmentation, so that
- * 64 KiB cross in one piece. recvmmsg and sendmmsg, not rings: they cost less for super-segments.
+/* AF_PACKET with PACKET_VNET_HDR: packet(7). A 10-octet virtio header in front of every frame says what
+ * the kernel has done, or is to do: checksum and segmentation, so that 64 KiB cross in one piece.
+ *
+ * Two sockets on all interfaces receive, each into a ring of its own: one the packets of ordinary size,
+ * in many small slots, the other the super-segments, in few large ones. Their filters see to it by the
+ * packet's length. What the kernel stamped first is taken first, so that packets keep their order.
+ * Sending is sendmsg and sendmmsg: rings cost more there.
  */
 #include "link.h"
 
@@ -16,39 +20,38 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "batch.h"
 #include "filter.h"
+#include "ring.h"
+
+enum { SMALL, LARGE, RINGS };
 
 enum {
-	RX_BATCH = 64,
 	VNET = sizeof(struct virtio_net_hdr),
-	/* Whole pages above 64 KiB and headers: one packet never touches its neighbour's pages. */
-	RX_SLOT = 17 * 4096,
-	RX_BUFFER = 32 << 20, /* the kernel doubles it for its own overhead */
 	TX_BUFFER = 8 << 20,
-	RX_ROUNDS = 4, /* batches of which nothing was for us, before the caller gets a turn */
 	CHECKSUM_AT = 16, /* in the TCP header */
 	TYPE_SOLICITATION = 135, /* RFC 4861 4.3 */
 	CTL_AT = 13,
 	CTL_CWR_BIT = 0x80,
 };
 
-_Static_assert((int)RX_SLOT >= (int)VNET + ETH_HLEN + UINT16_MAX,
-	       "a slot holds the largest IP packet");
+/* Slots of the rings. Pieces of memory are near powers of two, as which the kernel hands them out. */
+static const struct {
+	uint32_t bytes, n, group;
+} slots[RINGS] = {
+	[SMALL] = { 2048, 4096, 32 },
+	[LARGE] = { 17 * 4096, 255, 15 },
+};
 
 struct packet_link {
 	struct link link;
-	int fd;
+	int fds[RINGS];
+	int tx_fd; /* receives nothing: what waits for input is not woken by output */
+	struct ring rings[RINGS];
 	struct link_counters counters;
-	uint8_t *
-		rx; /* RX_BATCH slots of RX_SLOT octets, mapped; pages come as packets touch them */
-	struct mmsghdr rx_msgs[RX_BATCH];
-	struct iovec rx_iov[RX_BATCH];
-	struct sockaddr_ll rx_from[RX_BATCH];
 	struct batch tx;
 };
 
@@ -57,9 +60,12 @@ static struct packet_link *self(struct link *l)
 	return (struct packet_link *)l;
 }
 
-static int packet_fd(const struct link *l)
+static unsigned packet_fds(const struct link *l, int ret_fds[LINK_FDS])
 {
-	return ((const struct packet_link *)l)->fd;
+	const struct packet_link *p = (const struct packet_link *)l;
+
+	memcpy(ret_fds, p->fds, sizeof(p->fds));
+	return RINGS;
 }
 
 /* Octets of link header that frames of this kind of interface have; -1: a kind we do not speak. */
@@ -91,83 +97,94 @@ static bool is_neigh(const struct sockaddr_ll *from, const uint8_t *ip, uint32_t
 	       ip[40] == TYPE_SOLICITATION;
 }
 
-/* Looks at message i. False: not for us, and counted. */
-static bool accept_frame(struct packet_link *p, unsigned i, struct frame *ret)
+static uint16_t piece_bytes(const struct virtio_net_hdr *vnet)
 {
-	const struct sockaddr_ll *from = &p->rx_from[i];
-	const uint8_t *data = p->rx + (size_t)i * RX_SLOT;
-	const uint32_t len = p->rx_msgs[i].msg_len;
-	const int header = link_header_len(from->sll_hatype);
-	struct virtio_net_hdr vnet;
-	struct frame f = { .ifindex = (uint32_t)from->sll_ifindex };
-	uint32_t skip;
+	switch (vnet->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
+	case VIRTIO_NET_HDR_GSO_TCPV4:
+	case VIRTIO_NET_HDR_GSO_TCPV6:
+		return vnet->gso_size;
+	default:
+		return 0;
+	}
+}
 
-	if (p->rx_msgs[i].msg_hdr.msg_flags & MSG_TRUNC) {
+/* False: not for us, and counted. */
+static bool accept_frame(struct packet_link *p, const struct ring_packet *got, struct frame *ret)
+{
+	const struct sockaddr_ll *from = got->from;
+	const int header = link_header_len(from->sll_hatype);
+	uint32_t skip = (uint32_t)header;
+
+	if (got->truncated) {
 		p->counters.truncated++; /* BIG TCP on an interface where someone allowed it */
 		return false;
 	}
-	if (header < 0 || len < VNET + (uint32_t)header) {
+	if (header < 0 || got->len < (uint32_t)header) {
 		p->counters.ignored++;
 		return false;
 	}
-	memcpy(&vnet, data, sizeof(vnet));
-	skip = VNET + (uint32_t)header;
-	f.neigh = is_neigh(from, data + skip, len - skip);
-	if (f.neigh)
-		skip = VNET;
-	else if (from->sll_pkttype != PACKET_HOST) {
+	ret->neigh = is_neigh(from, got->frame + skip, got->len - skip);
+	if (ret->neigh) {
+		skip = 0;
+	} else if (from->sll_pkttype != PACKET_HOST) {
 		p->counters.ignored++;
 		return false;
 	}
-	f.data = data + skip;
-	f.len = len - skip;
-	f.checksum_trusted = vnet.flags &
-			     (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID);
-	switch (vnet.gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
-	case VIRTIO_NET_HDR_GSO_TCPV4:
-	case VIRTIO_NET_HDR_GSO_TCPV6:
-		f.piece_bytes = vnet.gso_size;
-		break;
-	default:
-		break;
-	}
+	ret->ifindex = (uint32_t)from->sll_ifindex;
+	ret->data = got->frame + skip;
+	ret->len = got->len - skip;
+	ret->checksum_trusted = got->vnet.flags &
+				(VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID);
+	ret->piece_bytes = piece_bytes(&got->vnet);
 	p->counters.frames_in++;
-	p->counters.bytes_in += f.len;
-	*ret = f;
+	p->counters.bytes_in += ret->len;
 	return true;
 }
 
-static int receive_batch(struct packet_link *p, unsigned max)
+/* The ring whose packet came first, and that packet; NULL: nothing waits. */
+static struct ring *first_packet(struct packet_link *p, struct ring_packet *ret)
 {
-	int n, err;
+	struct ring *const small = &p->rings[SMALL], *const large = &p->rings[LARGE];
+	bool has_small = ring_ready(small), has_large = ring_ready(large);
+	struct ring_packet other;
 
-	for (unsigned i = 0; i < max; i++) {
-		p->rx_msgs[i].msg_hdr.msg_namelen = sizeof(p->rx_from[i]);
-		p->rx_msgs[i].msg_hdr.msg_flags = 0;
-	}
-	n = recvmmsg(p->fd, p->rx_msgs, max, MSG_DONTWAIT, NULL);
-	err = n < 0 ? errno : 0;
-	/* An interface that went down is told here once; the others work on. */
-	if (err == EAGAIN || err == EINTR || err == ENETDOWN)
-		return 0;
-	return err ? -err : n;
+	/* Who was looked at first may have got one meanwhile, that came before the one now seen. */
+	if (has_large && !has_small)
+		has_small = ring_ready(small);
+	if (!has_small && !has_large)
+		return NULL;
+	ring_peek(has_small ? small : large, ret);
+	if (!has_small || !has_large)
+		return has_small ? small : large;
+	ring_peek(large, &other);
+	if (ret->at_ns <= other.at_ns)
+		return small;
+	*ret = other;
+	return large;
+}
+
+static void packet_release(struct link *l)
+{
+	struct packet_link *p = self(l);
+
+	ring_release(&p->rings[SMALL]);
+	ring_release(&p->rings[LARGE]);
 }
 
 static int packet_receive(struct link *l, struct frame *ret_frames, unsigned max)
 {
 	struct packet_link *p = self(l);
-	const unsigned ask = max < RX_BATCH ? max : RX_BATCH;
-	int found = 0;
+	struct ring_packet got;
+	struct ring *from;
+	unsigned found = 0;
 
-	for (unsigned round = 0; round < RX_ROUNDS && found == 0; round++) {
-		const int n = receive_batch(p, ask);
-
-		if (n <= 0)
-			return n;
-		for (int i = 0; i < n; i++)
-			found += accept_frame(p, (unsigned)i, &ret_frames[found]);
+	packet_release(l);
+	/* What is not for us takes no turns: the slots bound it. */
+	while (found < max && (from = first_packet(p, &got))) {
+		found += accept_frame(p, &got, &ret_frames[found]);
+		ring_take(from);
 	}
-	return found;
+	return (int)found;
 }
 
 static bool packet_has_room(const struct link *l)
@@ -237,7 +254,7 @@ static void packet_flush(struct link *l)
 {
 	struct packet_link *p = self(l);
 
-	batch_flush(&p->tx, p->fd, &p->counters);
+	batch_flush(&p->tx, p->tx_fd, &p->counters);
 }
 
 static int attach(int fd, struct filter *f)
@@ -274,6 +291,22 @@ static void join_all(int fd, const struct link_owned *owned, size_t n)
 		if_freenameindex(list);
 }
 
+/* Each ring's share of what the filter accepts. */
+static int attach_by_length(struct packet_link *p, const struct filter *f)
+{
+	const uint32_t most = ring_fits(slots[SMALL].bytes);
+	int rc = 0;
+
+	for (unsigned i = 0; i < RINGS && !rc; i++) {
+		struct filter part = *f;
+
+		rc = filter_by_length(&part, most, i == LARGE);
+		if (!rc)
+			rc = attach(p->fds[i], &part);
+	}
+	return rc;
+}
+
 static int packet_set_owned(struct link *l, const struct link_owned *owned, size_t n, bool neigh)
 {
 	struct packet_link *p = self(l);
@@ -285,22 +318,25 @@ static int packet_set_owned(struct link *l, const struct link_owned *owned, size
 	     level++) {
 		rc = filter_build(owned, n, neigh, (enum filter_level)level, &f);
 		if (!rc)
-			rc = attach(p->fd, &f);
+			rc = attach_by_length(p, &f);
 	}
 	if (!rc && neigh)
-		join_all(p->fd, owned, n);
+		join_all(p->fds[SMALL], owned, n);
 	return rc;
 }
 
 static void packet_counters(struct link *l, struct link_counters *ret_counters)
 {
 	struct packet_link *p = self(l);
-	struct tpacket_stats st;
-	socklen_t len = sizeof(st);
 
-	/* Reading it sets the kernel's count to zero. */
-	if (!getsockopt(p->fd, SOL_PACKET, PACKET_STATISTICS, &st, &len))
-		p->counters.kernel_drops += st.tp_drops;
+	for (unsigned i = 0; i < RINGS; i++) {
+		struct tpacket_stats st;
+		socklen_t len = sizeof(st);
+
+		/* Reading it sets the kernel's count to zero. */
+		if (!getsockopt(p->fds[i], SOL_PACKET, PACKET_STATISTICS, &st, &len))
+			p->counters.kernel_drops += st.tp_drops;
+	}
 	*ret_counters = p->counters;
 }
 
@@ -310,17 +346,21 @@ static void packet_free(struct link *l)
 
 	if (!l)
 		return;
-	if (p->fd >= 0)
-		(void)close(p->fd);
-	if (p->rx)
-		(void)munmap(p->rx, (size_t)RX_BATCH * RX_SLOT);
+	for (unsigned i = 0; i < RINGS; i++) {
+		ring_fini(&p->rings[i]);
+		if (p->fds[i] >= 0)
+			(void)close(p->fds[i]);
+	}
+	if (p->tx_fd >= 0)
+		(void)close(p->tx_fd);
 	free(p);
 }
 
 static const struct link_ops packet_ops = {
 	.name = "packet",
-	.fd = packet_fd,
+	.fds = packet_fds,
 	.receive = packet_receive,
+	.release = packet_release,
 	.has_room = packet_has_room,
 	.send = packet_send,
 	.flush = packet_flush,
@@ -336,56 +376,58 @@ static void set_buffer(int fd, int force, int plain, int bytes)
 		(void)setsockopt(fd, SOL_SOCKET, plain, &bytes, sizeof(bytes));
 }
 
-static int setup_socket(struct packet_link *p, struct errmsg *ret_err)
+static int set_option(int fd, int option, const char *name, struct errmsg *ret_err)
+{
+	const int one = 1;
+	int rc;
+
+	if (!setsockopt(fd, SOL_PACKET, option, &one, sizeof(one)))
+		return 0;
+	rc = -errno;
+	return errmsg(ret_err, rc, "packet socket: %s: %s", name, strerror(-rc));
+}
+
+/* With protocol 0 it receives nothing. Its descriptor, or -Exxx. */
+static int open_socket(struct errmsg *ret_err)
+{
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int rc = fd < 0 ? -errno : 0;
+
+	if (rc)
+		return errmsg(ret_err, rc, "packet socket: %s%s", strerror(-rc),
+			      rc == -EPERM ? " (it takes CAP_NET_RAW)" : "");
+	rc = set_option(fd, PACKET_VNET_HDR, "PACKET_VNET_HDR", ret_err);
+	if (rc) {
+		(void)close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+static int setup_ring(struct packet_link *p, unsigned i, struct errmsg *ret_err)
 {
 	const struct sockaddr_ll all = { .sll_family = AF_PACKET,
 					 .sll_protocol = htons(ETH_P_ALL) };
-	const int one = 1;
 	struct filter none;
 	int rc;
 
-	/* Protocol 0 receives nothing until bind(), when the filter stands already. */
-	p->fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (p->fd < 0) {
-		rc = -errno;
-		return errmsg(ret_err, rc, "packet socket: %s%s", strerror(-rc),
-			      rc == -EPERM ? " (it takes CAP_NET_RAW)" : "");
-	}
+	p->fds[i] = open_socket(ret_err);
+	if (p->fds[i] < 0)
+		return p->fds[i];
+	/* Before bind(), from when on it receives. */
 	filter_build_none(&none);
-	rc = attach(p->fd, &none);
+	rc = attach(p->fds[i], &none);
 	if (rc)
 		return errmsg(ret_err, rc, "packet socket: filter: %s", strerror(-rc));
-	if (setsockopt(p->fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof(one))) {
-		rc = -errno;
-		return errmsg(ret_err, rc, "packet socket: PACKET_VNET_HDR: %s", strerror(-rc));
-	}
-	if (setsockopt(p->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one))) {
-		rc = -errno;
-		return errmsg(ret_err, rc, "packet socket: PACKET_IGNORE_OUTGOING: %s",
-			      strerror(-rc));
-	}
-	set_buffer(p->fd, SO_RCVBUFFORCE, SO_RCVBUF, RX_BUFFER);
-	set_buffer(p->fd, SO_SNDBUFFORCE, SO_SNDBUF, TX_BUFFER);
-	if (bind(p->fd, (const struct sockaddr *)&all, sizeof(all))) {
+	rc = set_option(p->fds[i], PACKET_IGNORE_OUTGOING, "PACKET_IGNORE_OUTGOING", ret_err);
+	if (rc)
+		return rc;
+	rc = ring_init(&p->rings[i], p->fds[i], slots[i].bytes, slots[i].n, slots[i].group);
+	if (rc)
+		return errmsg(ret_err, rc, "packet socket: receive ring: %s", strerror(-rc));
+	if (bind(p->fds[i], (const struct sockaddr *)&all, sizeof(all))) {
 		rc = -errno;
 		return errmsg(ret_err, rc, "packet socket: bind: %s", strerror(-rc));
-	}
-	return 0;
-}
-
-static int setup_buffers(struct packet_link *p, struct errmsg *ret_err)
-{
-	void *m = mmap(NULL, (size_t)RX_BATCH * RX_SLOT, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (m == MAP_FAILED)
-		return errmsg(ret_err, -ENOMEM, "packet socket: no memory for receive buffers");
-	p->rx = m;
-	for (unsigned i = 0; i < RX_BATCH; i++) {
-		p->rx_iov[i] = (struct iovec){ p->rx + (size_t)i * RX_SLOT, RX_SLOT };
-		p->rx_msgs[i].msg_hdr = (struct msghdr){ .msg_name = &p->rx_from[i],
-							 .msg_iov = &p->rx_iov[i],
-							 .msg_iovlen = 1 };
 	}
 	return 0;
 }
@@ -393,19 +435,22 @@ static int setup_buffers(struct packet_link *p, struct errmsg *ret_err)
 int link_packet_new(struct link **ret_link, struct errmsg *ret_err)
 {
 	struct packet_link *p = calloc(1, sizeof(*p));
-	int rc;
+	int rc = 0;
 
 	if (!p)
 		return errmsg(ret_err, -ENOMEM, "packet socket: out of memory");
 	p->link.ops = &packet_ops;
-	p->fd = -1;
-	rc = setup_buffers(p, ret_err);
-	if (!rc)
-		rc = setup_socket(p, ret_err);
+	p->fds[SMALL] = p->fds[LARGE] = -1;
+	p->tx_fd = open_socket(ret_err);
+	if (p->tx_fd < 0)
+		rc = p->tx_fd;
+	for (unsigned i = 0; i < RINGS && !rc; i++)
+		rc = setup_ring(p, i, ret_err);
 	if (rc) {
 		packet_free(&p->link);
 		return rc;
 	}
+	set_buffer(p->tx_fd, SO_SNDBUFFORCE, SO_SNDBUF, TX_BUFFER);
 	*ret_link = &p->link;
 	return 0;
 }

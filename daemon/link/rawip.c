@@ -29,14 +29,18 @@ static struct rawip_link *self(struct link *l)
 	return (struct rawip_link *)l;
 }
 
-static int rawip_fd(const struct link *l)
+static unsigned rawip_fds(const struct link *l, int ret_fds[LINK_FDS])
 {
-	return -1;
+	return 0;
 }
 
 static int rawip_receive(struct link *l, struct frame *ret_frames, unsigned max)
 {
 	return 0;
+}
+
+static void rawip_release(struct link *l)
+{
 }
 
 static bool rawip_has_room(const struct link *l)
@@ -110,8 +114,9 @@ static void rawip_free(struct link *l)
 
 static const struct link_ops rawip_ops = {
 	.name = "rawip",
-	.fd = rawip_fd,
+	.fds = rawip_fds,
 	.receive = rawip_receive,
+	.release = rawip_release,
 	.has_room = rawip_has_room,
 	.send = rawip_send,
 	.flush = rawip_flush,

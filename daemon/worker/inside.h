@@ -80,7 +80,10 @@ struct worker {
 	uint64_t alive_us; /* when it last answered a ping */
 	/* The worker's. */
 	struct event_base *base;
-	struct event *ev_link, *ev_netview, *ev_asks, *ev_ping, *ev_timer;
+	struct event *ev_link[LINK_FDS], *ev_netview, *ev_asks, *ev_ping;
+	struct event *ev_timer; /* timer_fd: the engine's next deadline, or earlier */
+	struct event *ev_again; /* the next wakeup comes at once */
+	int timer_fd; /* owned */
 	struct link *packet, *rawip;
 	struct netview *view;
 	void *engine_memory;
@@ -99,8 +102,9 @@ struct worker {
 	uint16_t ip_id;
 	uint64_t generation; /* of view, when connections were last told their MTU */
 	bool again; /* work was left for the next wakeup */
+	bool more; /* frames may be waiting that no event will tell of */
 	bool ended; /* leave the loop */
-	vtime armed; /* when the timer will fire */
+	vtime armed; /* when the timer will fire: never later than it should */
 	uint64_t realtime_offset_us; /* CLOCK_REALTIME - CLOCK_MONOTONIC */
 	uint64_t offset_taken_us; /* CLOCK_MONOTONIC */
 	struct worker_request *stop; /* WORKER_STOP, when it was asked */
@@ -110,7 +114,7 @@ struct worker {
 	uint64_t not_ours, no_path, wakeups, services_refused;
 };
 
-/* receive.c: a batch. 0, or -errno: the link is broken. */
+/* receive.c: a batch; sets w->more when it was full. 0, or -errno: the link is broken. */
 int worker_receive(struct worker *w);
 /* transmit.c: what the engine wants to send, up to OUTPUT_MAX; sets w->again when more is left. */
 void worker_transmit(struct worker *w);

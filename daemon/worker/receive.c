@@ -109,5 +109,7 @@ int worker_receive(struct worker *w)
 
 	for (int i = 0; i < n; i++)
 		take_frame(w, &frames[i]);
+	w->packet->ops->release(w->packet);
+	w->more = n == BATCH;
 	return n < 0 ? n : 0;
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -49,28 +50,30 @@ static void begin_wakeup(struct worker *w)
 	w->host.realtime_us = w->host.now.us + w->realtime_offset_us;
 }
 
-/* Sets the one timer, when it is not set for that instant already. */
+/* Sets the one timer. What moves later is left: it fires early, once, and then the deadline is looked at
+ * again. So it costs a system call seldom, though deadlines change with every segment.
+ */
 static void arm_timer(struct worker *w)
 {
 	vtime at = engine_deadline(w->engine);
-	struct timeval tv;
-	uint64_t us;
+	struct itimerspec spec = { 0 };
 
 	if (w->stop)
 		at = vtime_min(at, w->stop_at);
-	if (w->again)
-		at = w->host.now;
-	if (at.us == w->armed.us)
+	if (!vtime_before(at, w->armed))
 		return;
 	w->armed = at;
-	if (at.us == VTIME_NEVER.us) {
-		(void)event_del(w->ev_timer);
-		return;
-	}
-	us = at.us > w->host.now.us ? at.us - w->host.now.us : 0;
-	tv = (struct timeval){ .tv_sec = (time_t)(us / 1000000),
-			       .tv_usec = (suseconds_t)(us % 1000000) };
-	if (event_add(w->ev_timer, &tv))
+	spec.it_value.tv_sec = (time_t)(at.us / 1000000);
+	spec.it_value.tv_nsec = (long)(at.us % 1000000 * 1000 + 1); /* 0 would stop it */
+	if (timerfd_settime(w->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL))
+		worker_fail(w, "its timer cannot be set: %s", strerror(errno));
+}
+
+static void come_again(struct worker *w)
+{
+	const struct timeval at_once = { 0 };
+
+	if (event_add(w->ev_again, &at_once))
 		worker_fail(w, "its timer cannot be set");
 }
 
@@ -93,6 +96,8 @@ static void worker_pump(struct worker *w)
 	}
 	worker_step_stop(w);
 	arm_timer(w);
+	if (w->again || w->more)
+		come_again(w);
 	if (w->ended)
 		(void)event_base_loopbreak(w->base);
 }
@@ -115,15 +120,30 @@ static void on_spawner_lost(struct service_host *h)
 		  w->cfg.index);
 }
 
+static void receive(struct worker *w)
+{
+	const int rc = worker_receive(w);
+
+	if (rc)
+		worker_fail(w, "receive from the packet socket: %s", strerror(-rc));
+}
+
 static void on_link(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *const w = arg;
-	int rc;
 
 	begin_wakeup(w);
-	rc = worker_receive(w);
-	if (rc)
-		worker_fail(w, "receive from the packet socket: %s", strerror(-rc));
+	receive(w);
+	worker_pump(w);
+}
+
+static void on_again(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *const w = arg;
+
+	begin_wakeup(w);
+	if (w->more)
+		receive(w);
 	worker_pump(w);
 }
 
@@ -308,19 +328,29 @@ static int make_engine(struct worker *w, struct errmsg *ret_err)
 
 static int make_events(struct worker *w)
 {
-	const int link_fd = w->packet->ops->fd(w->packet);
+	const short edge = EV_READ | EV_ET | EV_PERSIST;
+	int fds[LINK_FDS];
+	const unsigned n = w->packet->ops->fds(w->packet, fds);
 
-	w->ev_link = event_new(w->base, link_fd, EV_READ | EV_PERSIST, on_link, w);
+	for (unsigned i = 0; i < n; i++) {
+		w->ev_link[i] = event_new(w->base, fds[i], edge, on_link, w);
+		if (!w->ev_link[i] || event_add(w->ev_link[i], NULL))
+			return -ENOMEM;
+	}
+	w->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (w->timer_fd < 0)
+		return -errno;
 	w->ev_netview = event_new(w->base, netview_fd(w->view), EV_READ | EV_PERSIST, on_netview,
 				  w);
 	w->ev_asks = event_new(w->base, w->asks.fd, EV_READ | EV_PERSIST, on_asks, w);
 	w->ev_ping = event_new(w->base, -1, EV_PERSIST, on_ping, w);
-	w->ev_timer = evtimer_new(w->base, on_timer, w);
+	w->ev_timer = event_new(w->base, w->timer_fd, edge, on_timer, w);
+	w->ev_again = evtimer_new(w->base, on_again, w);
 	w->ev_answers = event_new(w->cfg.home, w->answers.fd, EV_READ | EV_PERSIST, on_answers, w);
-	if (!w->ev_link || !w->ev_netview || !w->ev_asks || !w->ev_ping || !w->ev_timer ||
+	if (!w->ev_netview || !w->ev_asks || !w->ev_ping || !w->ev_timer || !w->ev_again ||
 	    !w->ev_answers)
 		return -ENOMEM;
-	return event_add(w->ev_link, NULL) || event_add(w->ev_netview, NULL) ||
+	return event_add(w->ev_timer, NULL) || event_add(w->ev_netview, NULL) ||
 			       event_add(w->ev_asks, NULL) || event_add(w->ev_answers, NULL)
 		       ? -ENOMEM
 		       : 0;
@@ -378,6 +408,7 @@ int worker_start(const struct worker_config *cfg, struct worker **ret_worker,
 		return errmsg(ret_err, -ENOMEM, "worker %u: out of memory", cfg->index);
 	w->cfg = *cfg;
 	w->armed = VTIME_NEVER;
+	w->timer_fd = -1;
 	w->alive_us = clock_monotonic_us();
 	rc = make_queues(w);
 	if (rc)
@@ -407,8 +438,10 @@ int worker_start(const struct worker_config *cfg, struct worker **ret_worker,
 
 static void free_events(struct worker *w)
 {
-	struct event *const events[] = { w->ev_link, w->ev_netview, w->ev_asks,
-					 w->ev_ping, w->ev_timer,   w->ev_answers };
+	struct event *const events[] = {
+		w->ev_link[0], w->ev_link[1], w->ev_netview, w->ev_asks,
+		w->ev_ping,    w->ev_timer,   w->ev_again,   w->ev_answers
+	};
 
 	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
 		if (events[i])
@@ -443,6 +476,8 @@ void worker_free(struct worker *w)
 	worker_free_epitaphs(w);
 	listeners_fini(w);
 	free_events(w);
+	if (w->timer_fd >= 0)
+		(void)close(w->timer_fd);
 	if (w->packet)
 		w->packet->ops->free(w->packet);
 	if (w->rawip)

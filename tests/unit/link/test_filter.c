@@ -102,6 +102,8 @@ static bool run(const struct filter *f, const struct shown *s)
 		case BPF_LD:
 			if (BPF_MODE(in->code) == BPF_MEM)
 				a = mem[in->k];
+			else if (BPF_MODE(in->code) == BPF_LEN)
+				a = s->len;
 			else if (!load(s, in->k, BPF_MODE(in->code) == BPF_IND ? x : 0,
 				       BPF_SIZE(in->code), &a))
 				return false;
@@ -465,6 +467,24 @@ static void long_lists_do_not_fit_and_say_so(void **state)
 	free(owned);
 }
 
+static void a_length_parts_what_is_taken(void **state)
+{
+	const struct link_owned all = { addr_any, 1, 65535 };
+	struct shown s = packet_to_7(false);
+
+	for (unsigned more = 0; more < 2; more++) {
+		for (uint32_t most = s.len - 1; most <= s.len + 1; most++) {
+			assert_int_equal(filter_build(&all, 1, false, FILTER_EXACT, &prog), 0);
+			assert_int_equal(filter_by_length(&prog, most, more), 0);
+			assert_int_equal(run(&prog, &s), more ? s.len > most : s.len <= most);
+		}
+	}
+	s.protocol = ETH_P_ARP; /* the rest of the program stands */
+	assert_false(run(&prog, &s));
+	prog.n = BPF_MAXINSNS - 2;
+	assert_int_equal(filter_by_length(&prog, 1, true), -E2BIG);
+}
+
 static void nothing_owned_takes_nothing(void **state)
 {
 	const struct link_owned reversed = { .addr = addr_any, .port_min = 9, .port_max = 5 };
@@ -498,6 +518,7 @@ int main(void)
 		cmocka_unit_test(ipv6_extension_headers_pass),
 		cmocka_unit_test(neighbour_questions_only_when_asked_for),
 		cmocka_unit_test(long_lists_do_not_fit_and_say_so),
+		cmocka_unit_test(a_length_parts_what_is_taken),
 		cmocka_unit_test(nothing_owned_takes_nothing),
 	};
 

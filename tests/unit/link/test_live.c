@@ -26,6 +26,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "link/link.h"
 #include "wire/wire.h"
 
@@ -157,9 +158,13 @@ static void own_ports(struct link *l, uint16_t min, uint16_t max)
 
 static bool wait_readable(const struct link *l)
 {
-	struct pollfd p = { .fd = l->ops->fd(l), .events = POLLIN };
+	struct pollfd p[LINK_FDS] = { { 0 } };
+	int fds[LINK_FDS];
+	const unsigned n = l->ops->fds(l, fds);
 
-	return poll(&p, 1, WAIT_MS) == 1;
+	for (unsigned i = 0; i < n; i++)
+		p[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
+	return poll(p, n, WAIT_MS) > 0;
 }
 
 /* The next frame. False: nothing came within the limit. */
@@ -669,6 +674,7 @@ static void ipv6_extension_headers_reach_user_space(void **state)
 
 static void rawip_on_lo_is_seen_once(void **state)
 {
+	int fds[LINK_FDS];
 	static const char *const dsts[] = { "127.0.0.1", "::1" };
 	const unsigned lo = if_nametoindex("lo");
 	struct frame f;
@@ -693,7 +699,7 @@ static void rawip_on_lo_is_seen_once(void **state)
 		assert_decodes(&f, &got);
 		assert_int_equal(got.flow.local.port, SENTINEL);
 	}
-	assert_int_equal(rig.raw->ops->fd(rig.raw), -1);
+	assert_int_equal(rig.raw->ops->fds(rig.raw, fds), 0);
 	assert_int_equal(rig.raw->ops->receive(rig.raw, &f, 1), 0);
 }
 
@@ -865,6 +871,42 @@ static void batches_of_many_keep_order_and_count(void **state)
 	assert_int_equal(count(rig.b).bytes_in, before.bytes_in + N * 60);
 }
 
+/* Each size has a ring of its own; around their border, and in turns. */
+static void small_and_large_packets_keep_their_order(void **state)
+{
+	static const uint32_t sizes[] = {
+		0, 1876, 40000, 1, 1877, 1878, TEXT, 1879, 100, 1900, 7000
+	};
+	enum { N = 40, ROUNDS = 20 };
+	uint32_t next = 0, sent = 0;
+
+	own_ports(rig.b, 7, 7);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		for (unsigned i = 0; i < N; i++, sent++) {
+			struct segment s = segment_to("10.77.0.3", 7);
+
+			s.seq.v = sent;
+			s.spans_n = 1;
+			s.text[0] = (struct span){ text, sizes[sent % ARRAY_SIZE(sizes)] };
+			s.piece_bytes = s.text[0].len > MSS ? MSS : 0;
+			send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
+		}
+		rig.a->ops->flush(rig.a);
+		for (unsigned i = 0; i < N; i++, next++) {
+			struct segment got;
+			struct frame f;
+
+			assert_true(next_frame(rig.b, &f));
+			assert_decodes(&f, &got);
+			assert_int_equal(got.seq.v, next);
+			assert_int_equal(seg_text_len(&got), sizes[next % ARRAY_SIZE(sizes)]);
+			assert_true(!seg_text_len(&got) ||
+				    !memcmp(got.text[0].base, text, got.text[0].len));
+		}
+	}
+	assert_int_equal(count(rig.b).kernel_drops, 0);
+}
+
 static void a_full_queue_is_counted_by_us_after_the_kernel(void **state)
 {
 	const struct segment s = super_segment("10.77.0.3", TEXT);
@@ -994,6 +1036,7 @@ int main(void)
 		cmocka_unit_test_setup(one_refused_packet_does_not_hold_up_the_others, fresh),
 		cmocka_unit_test_setup(an_interface_that_goes_down_is_survived, fresh),
 		cmocka_unit_test_setup(batches_of_many_keep_order_and_count, fresh),
+		cmocka_unit_test_setup(small_and_large_packets_keep_their_order, fresh),
 		cmocka_unit_test_setup(a_full_queue_is_counted_by_us_after_the_kernel, fresh),
 		cmocka_unit_test_setup(frames_beyond_64_kib_are_counted_as_truncated, fresh),
 		cmocka_unit_test_setup(an_interface_without_link_header_works_both_ways, fresh),

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A receive ring of a packet socket: packet(7), PACKET_RX_RING with TPACKET_V2 and PACKET_VNET_HDR. The
+ * kernel copies each packet into the next slot, in the context it arrives in, and we read it there: no
+ * system call and no second copy. A slot is one packet's, so a packet is seen as soon as it is in.
+ */
+#pragma once
+#include <linux/if_packet.h>
+#include <linux/virtio_net.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct ring {
+	int fd; /* the socket; borrowed */
+	uint8_t *map; /* owned; NULL: there is none */
+	size_t map_bytes;
+	uint32_t slot_bytes, slots_n;
+	uint32_t next; /* the slot that is filled next, as far as we know */
+	uint32_t held; /* slots before it that were taken and not given back */
+};
+
+/* A packet in its slot: valid until ring_release(). */
+struct ring_packet {
+	const uint8_t *frame; /* with its link header */
+	uint32_t len; /* octets in the slot */
+	bool truncated; /* the slot was too small */
+	const struct sockaddr_ll *from;
+	struct virtio_net_hdr vnet;
+	uint64_t at_ns; /* CLOCK_REALTIME, when it came */
+};
+
+/* Makes it for a socket with PACKET_VNET_HDR set, before bind(). slots of slot_bytes, a multiple of
+ * 16, `group` of them in one piece of memory, whose size is to be a multiple of a page's. Where memory
+ * is short, half as many slots, and so on. -Exxx.
+ */
+int ring_init(struct ring *r, int fd, uint32_t slot_bytes, uint32_t slots, uint32_t group);
+void ring_fini(struct ring *r);
+/* Does a packet wait? */
+bool ring_ready(const struct ring *r);
+/* Octets of a frame that surely fit a slot. */
+uint32_t ring_fits(uint32_t slot_bytes);
+/* The packet that waits; ring_ready() has said so. */
+void ring_peek(const struct ring *r, struct ring_packet *ret);
+void ring_take(struct ring *r);
+/* Gives back the slots of all packets taken. */
+void ring_release(struct ring *r);
