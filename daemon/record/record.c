@@ -403,6 +403,9 @@ int record_open(const struct record_config *cfg, struct record **ret_record, str
 		*ret_record = NULL;
 		return 0;
 	}
+	/* Without its account of memory SQLite needs no lock for an allocation. Once it runs it
+	 * refuses, and that is as good. */
+	(void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 	if (strlen(cfg->path) >= sizeof(r->path))
 		return errmsg(ret_err, -ENAMETOOLONG, "%s: the name is too long", cfg->path);
 	r = calloc(1, sizeof(*r));

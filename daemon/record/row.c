@@ -66,11 +66,9 @@ static void bind_array_or_null(struct binder *b, const char *text, size_t size)
 		bind_null(b);
 }
 
-static void bind_endpoint(struct binder *b, const struct endpoint *ep)
+static void bind_endpoint(struct binder *b, const struct endpoint *ep, char text[static ADDR_TEXT])
 {
-	char text[ADDR_TEXT];
-
-	(void)sqlite3_bind_text(b->s, ++b->at, addr_format(&ep->addr, text), -1, SQLITE_TRANSIENT);
+	bind_text(b, addr_format(&ep->addr, text));
 	bind_number(b, ep->port);
 }
 
@@ -121,14 +119,15 @@ static void bind_process(struct binder *b, const struct record_connection *row)
 		bind_null(b);
 }
 
-void row_bind_connection(sqlite3_stmt *s, const struct record_connection *row, int64_t run)
+void row_bind_connection(sqlite3_stmt *s, const struct record_connection *row, int64_t run,
+			 struct row_texts *texts)
 {
 	struct binder b = { .s = s };
 
 	bind_number(&b, row->id);
 	bind_signed(&b, run);
-	bind_endpoint(&b, &row->flow.local);
-	bind_endpoint(&b, &row->flow.remote);
+	bind_endpoint(&b, &row->flow.local, texts->local);
+	bind_endpoint(&b, &row->flow.remote, texts->remote);
 	bind_number_or_null(&b, row->flow.scope);
 	bind_text(&b, row->passive ? "passive" : "active");
 	bind_array_or_null(&b, row->service, sizeof(row->service));
@@ -148,18 +147,17 @@ void row_bind_connection(sqlite3_stmt *s, const struct record_connection *row, i
 	bind_process(&b, row);
 }
 
-void row_bind_transition(sqlite3_stmt *s, const struct record_transition *row, int64_t n)
+void row_bind_transition(sqlite3_stmt *s, const struct record_transition *row, int64_t n,
+			 struct row_texts *texts)
 {
 	struct binder b = { .s = s };
-	char cause[CAUSE_TEXT];
 
 	bind_number(&b, row->connection);
 	bind_signed(&b, n);
 	bind_number(&b, row->at_us);
 	bind_text(&b, state_keys[row->from]);
 	bind_text(&b, state_keys[row->to]);
-	(void)sqlite3_bind_text(s, ++b.at, cause_format(row->cause, row->detail, cause), -1,
-				SQLITE_TRANSIENT);
+	bind_text(&b, cause_format(row->cause, row->detail, texts->cause));
 	bind_number(&b, row->detail);
 	bind_text(&b, rule_key(row->rule));
 	if (row->cause == CAUSE_SEGMENT) {

@@ -26,9 +26,17 @@ struct row {
 	"connection, n, at_us, from_state, to_state, cause, detail, rule, seq, ack"
 #define TRANSITION_MARKS "?,?,?,?,?,?,?,?,?,?"
 
-/* Binds every column in the order above. The text of `row` must live until the statement is reset. */
-void row_bind_connection(sqlite3_stmt *s, const struct record_connection *row, int64_t run);
-void row_bind_transition(sqlite3_stmt *s, const struct record_transition *row, int64_t n);
+/* Texts that are made for a row: bound as they are, without a copy. */
+struct row_texts {
+	char local[ADDR_TEXT], remote[ADDR_TEXT];
+	char cause[CAUSE_TEXT];
+};
+
+/* Binds every column in the order above. `row` and *texts must live until the statement is reset. */
+void row_bind_connection(sqlite3_stmt *s, const struct record_connection *row, int64_t run,
+			 struct row_texts *texts);
+void row_bind_transition(sqlite3_stmt *s, const struct record_transition *row, int64_t n,
+			 struct row_texts *texts);
 /* The columns of a result, in the order above. A word that this version does not know reads as the
  * first of its enum: a database that a newer tcpfsmd wrote, with the same schema.
  */

@@ -19,6 +19,9 @@ enum {
 	CHECK_BYTES_MAX =
 		64 << 20, /* larger files are not read through at start: it would take seconds */
 	WAL_BYTES_MAX = 64 << 20, /* what the WAL is cut to after a checkpoint */
+	/* Of the WAL, between checkpoints: pages that are written again and again, as those of the
+	 * indexes are, go to the database once for all of them. */
+	CHECKPOINT_PAGES = 8192,
 	VACUUM_PAGES = 256, /* free pages given back to the file system in a step */
 };
 
@@ -298,15 +301,15 @@ static int prepare_all(struct store *s, struct errmsg *ret_err)
 
 static int set_up(struct store *s, uint64_t now_us, struct errmsg *ret_err)
 {
-	char sql[160];
+	char sql[200];
 	int64_t version = 0;
 	int rc = check_identity(s, &version, ret_err);
 
 	(void)snprintf(
 		sql, sizeof(sql),
 		"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=OFF;"
-		"PRAGMA journal_size_limit=%d",
-		WAL_BYTES_MAX);
+		"PRAGMA journal_size_limit=%d; PRAGMA wal_autocheckpoint=%d",
+		WAL_BYTES_MAX, CHECKPOINT_PAGES);
 	/* Has to be said before the first table is made. */
 	if (rc == 0 && version == 0)
 		rc = run_sql(s->db, s->path, "PRAGMA auto_vacuum=INCREMENTAL", ret_err);
@@ -409,11 +412,12 @@ static void find_superseded(const struct row *rows, size_t n, bool ret_skip[stat
 static int put_row(struct store *s, const struct row *row)
 {
 	sqlite3_stmt *const q = row->is_transition ? s->put_transition : s->put_connection;
+	struct row_texts texts;
 
 	if (row->is_transition)
-		row_bind_transition(q, &row->transition, s->n + 1);
+		row_bind_transition(q, &row->transition, s->n + 1, &texts);
 	else
-		row_bind_connection(q, &row->connection, s->run);
+		row_bind_connection(q, &row->connection, s->run, &texts);
 	(void)sqlite3_step(q);
 	s->n += row->is_transition;
 	return sqlite3_reset(q);

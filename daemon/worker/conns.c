@@ -2,7 +2,6 @@
 /* Connections: from the engine's traces and reports to sessions and the record. */
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +12,15 @@
 static const char *service_name(const struct conn *c)
 {
 	return c->session.service ? c->session.service->ops->name : "";
+}
+
+/* A name that fits; cut when it does not. */
+static void put_name(char *to, size_t size, const char *name)
+{
+	const size_t n = strnlen(name, size - 1);
+
+	memcpy(to, name, n);
+	to[n] = 0;
 }
 
 static void fill_row(const struct worker *w, const struct conn *c, const struct conn_status *st,
@@ -42,10 +50,10 @@ static void fill_row(const struct worker *w, const struct conn *c, const struct 
 		.exit_status = c->session.exit_status,
 		.run_us = c->session.run_us,
 	};
-	(void)snprintf(ret_row->service, sizeof(ret_row->service), "%s", service_name(c));
+	put_name(ret_row->service, sizeof(ret_row->service), service_name(c));
 	if (c->ifindex)
-		(void)snprintf(ret_row->interface, sizeof(ret_row->interface), "%s",
-			       netview_link_name(w->view, c->ifindex));
+		put_name(ret_row->interface, sizeof(ret_row->interface),
+			 netview_link_name(w->view, c->ifindex));
 }
 
 static bool is_recorded(const struct worker *w)
@@ -346,10 +354,10 @@ void worker_fill_conn(struct worker *w, const struct conn_status *st, struct wor
 						: 0;
 	if (!c)
 		return;
-	(void)snprintf(ret_conn->service, sizeof(ret_conn->service), "%s", service_name(c));
+	put_name(ret_conn->service, sizeof(ret_conn->service), service_name(c));
 	if (c->ifindex)
-		(void)snprintf(ret_conn->interface, sizeof(ret_conn->interface), "%s",
-			       netview_link_name(w->view, c->ifindex));
+		put_name(ret_conn->interface, sizeof(ret_conn->interface),
+			 netview_link_name(w->view, c->ifindex));
 }
 
 void worker_close_conn(struct worker *w, conn_id id)
