@@ -23,6 +23,10 @@ static const struct key_word records[] = { { "nothing", CONFIG_RECORD_NOTHING },
 static const struct key_word controllers[] = { { "cubic", TCP_CC_CUBIC },
 					       { "newreno", TCP_CC_NEWRENO },
 					       { NULL, 0 } };
+static const struct key_word personalities[] = { { "linux", TCP_AS_LINUX },
+						 { "freebsd", TCP_AS_FREEBSD },
+						 { "plain", TCP_AS_PLAIN },
+						 { NULL, 0 } };
 static const struct key_word ecn_modes[] = {
 	{ "off", TCP_ECN_OFF }, { "on", TCP_ECN_ON }, { "passive", TCP_ECN_PASSIVE }, { NULL, 0 }
 };
@@ -85,6 +89,7 @@ const struct key keys[KEYS_N] = {
 	OPENING("InitialWindow", NUMBER, initial_window, 1, 64, NULL, NULL, "segments sent before the first acknowledgement"),
 	TCP("CongestionControl", WORD, congestion_control, 0, 0, NULL, controllers, "how fast the network is found to be"),
 	OPENING("Ecn", WORD, ecn, 0, 0, NULL, ecn_modes, "congestion marks instead of losses; passive: when the peer asks"),
+	OPENING("Personality", WORD, personality, 0, 0, NULL, personalities, "the system that a fingerprint takes us for"),
 	OPENING("MSS", NUMBER, mss, 64, 65495, "auto", NULL, "largest segment asked of the peer; auto: what the link carries"),
 	TCP("TTL", NUMBER, ttl, 1, 255, NULL, NULL, "time to live, or hop limit, of what is sent"),
 	TCP("DSCP", NUMBER, dscp, 0, 63, NULL, NULL, "differentiated services code point of what is sent"),

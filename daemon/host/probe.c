@@ -119,7 +119,7 @@ static int syn_send(const struct probe *p)
 	struct wire_header h;
 	ssize_t n;
 
-	wire_encode(&syn, 0, WIRE_FULL_CHECKSUM, &h);
+	wire_encode(&syn, WIRE_FULL_CHECKSUM, &h);
 	if (p->ipv6)
 		n = sendto(p->raw, h.bytes, h.len, 0, (const struct sockaddr *)&to6, sizeof(to6));
 	else

@@ -9,7 +9,6 @@
 enum {
 	IP4_TCP_BYTES = 40,
 	IP6_TCP_BYTES = 60,
-	TIMESTAMPS_BYTES = 12, /* with its two NOPs */
 	MSS_DEFAULT = 536, /* MUST-15 */
 	MSS_DEFAULT6 = 1220,
 	MSS_LEAST = 48,
@@ -45,7 +44,8 @@ void tcb_set_limit(const struct engine *e, struct tcb *t)
 {
 	const uint64_t pool = pool_receive_bytes(&e->pool);
 	const uint32_t scale = (uint32_t)UINT16_MAX << (t->window_scaling ? t->rcv.wscale : 0);
-	const uint32_t most = min_u32(t->params->receive_buffer_bytes, scale);
+	const uint32_t buffer = personality_buffer_bytes(t);
+	const uint32_t most = personality_rounds_down(t) ? buffer : min_u32(buffer, scale);
 
 	t->rcv.limit = pool < most ? (uint32_t)pool : most;
 }
@@ -59,11 +59,12 @@ void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, 
 	t->link_mtu = link_mtu;
 	t->rcv.mss = params->mss && params->mss < mss ? params->mss : mss;
 	t->rcv.mss_seen = min_u32(mss_default(v4), t->rcv.mss);
-	t->rcv.wscale = params->window_scaling ? scale_for(params->receive_buffer_bytes) : 0;
+	t->rcv.wscale = params->window_scaling ? scale_for(personality_scaled_bytes(params)) : 0;
 	t->window_scaling = params->window_scaling; /* until the peer's SYN says otherwise */
 	t->timestamps = params->timestamps;
 	t->sack = params->sack;
 	t->ts.offset = isn_ts_offset(e, &t->flow);
+	t->snd.ip_id = isn_ip_id(e, t);
 	t->iss = engine_isn(e, &t->flow, e->now);
 	t->snd.una = t->snd.rtx = t->snd.nxt = t->snd.small_end = t->iss;
 	t->snd.mss = min_u32(mss_default(v4), mss);
@@ -85,7 +86,7 @@ static uint32_t effective_mss(const struct tcb *t)
 	const uint32_t path = mss_of_link((uint16_t)tcb_path_mtu(t), v4);
 	const uint32_t mss = max_u32(min_u32(t->snd.mss_peer, path), MSS_LEAST);
 
-	return t->timestamps ? mss - TIMESTAMPS_BYTES : mss;
+	return t->timestamps ? mss - TCP_TIMESTAMPS_BYTES : mss;
 }
 
 void tcb_fit_mss(struct tcb *t)
@@ -115,18 +116,20 @@ void tcb_take_syn(struct engine *e, struct tcb *t, const struct segment *seg)
 	else
 		t->rcv.wscale = 0;
 	ecn_take_syn(t, seg);
-	tcb_set_limit(e, t);
 	t->snd.mss_peer = seg->options & OPT_MSS && seg->mss
 				  ? seg->mss
 				  : mss_default(addr_is_v4(&t->flow.remote.addr));
 	tcb_fit_mss(t);
+	tcb_set_limit(e, t);
 	cc_open(t); /* counts in segments, whose size is known now */
 	t->snd.wnd = seg->wnd; /* RFC 7323 2.2: in a SYN it is never scaled */
 	t->snd.wnd_max = seg->wnd;
 	t->snd.wl1 = seg->seq;
 	t->snd.wl2 = seg->ctl & CTL_ACK ? seg->ack : t->iss;
 	/* What our SYN offers, or has offered. */
-	t->rcv.adv = seq_add(t->rcv.nxt, min_u32(t->rcv.limit, UINT16_MAX));
+	t->rcv.adv = seq_add(t->rcv.nxt, personality_rounds_down(t)
+						 ? t->rcv.limit
+						 : personality_syn_window(t, t->rcv.limit));
 }
 
 void tcb_established(struct engine *e, struct tcb *t)

@@ -5,7 +5,7 @@
 #include "base/siphash.h"
 #include "tcb.h"
 
-enum isn_use { ISN_SEQUENCE = 1, ISN_TIMESTAMP = 2, ISN_PORT = 3 };
+enum isn_use { ISN_SEQUENCE = 1, ISN_TIMESTAMP = 2, ISN_PORT = 3, ISN_IP_ID = 4 };
 
 static uint64_t keyed(const struct engine *e, const struct flow *f, enum isn_use use)
 {
@@ -29,6 +29,12 @@ uint32_t isn_ts_offset(const struct engine *e, const struct flow *f)
 uint32_t isn_port_offset(const struct engine *e, const struct flow *f)
 {
 	return (uint32_t)keyed(e, f, ISN_PORT);
+}
+
+/* Another one for each incarnation. */
+uint16_t isn_ip_id(const struct engine *e, const struct tcb *t)
+{
+	return (uint16_t)((keyed(e, &t->flow, ISN_IP_ID) ^ t->serial << 4) & UINT16_MAX);
 }
 
 WRAPS uint32_t tcb_ts_now(const struct engine *e, const struct tcb *t)

@@ -72,6 +72,8 @@ static void fill_plain(struct segment *out, const struct flow *f, uint8_t ctl, s
 	out->link_mtu = 0;
 	out->ttl = 64;
 	out->tos = 0;
+	out->layout = LAYOUT_LINUX;
+	out->ip_id = 0;
 	out->spans_n = 0;
 }
 
@@ -106,6 +108,8 @@ static bool worth_offering(const struct tcb *t, seqno edge)
 
 /* The header's window field. Rounded up, so that scaling takes back no octet that was offered
  * (SHLD-14): at most 2^shift - 1 octets beyond the buffer's limit.
+ * DEVIATION(SHLD-14): as a FreeBSD it is rounded down, and so the edge moves left now and then, by less
+ * than 2^shift octets. What lies between is accepted nevertheless: rcv.adv stays.
  */
 static uint16_t offer(struct tcb *t)
 {
@@ -115,6 +119,8 @@ static uint16_t offer(struct tcb *t)
 
 	if (worth_offering(t, edge))
 		t->rcv.adv = edge;
+	if (personality_rounds_down(t))
+		return (uint16_t)min_u32(tcb_rcv_wnd(t) / unit, UINT16_MAX);
 	field = min_u32((tcb_rcv_wnd(t) + unit - 1) / unit, UINT16_MAX);
 	t->rcv.adv = seq_max(t->rcv.adv, seq_add(t->rcv.nxt, field * unit));
 	return (uint16_t)field;
@@ -178,6 +184,7 @@ static void fill(const struct engine *e, struct tcb *t, struct segment *out, seq
 	fill_plain(out, &t->flow, t->ecn.echo ? CTL_ACK | CTL_ECE : CTL_ACK, seq, t->rcv.nxt);
 	out->ttl = t->params->ttl; /* MUST-49 */
 	out->tos = (uint8_t)(t->params->dscp << 2); /* MUST-48, SHLD-22 */
+	out->layout = personality_layout(t);
 	if (t->timestamps) {
 		out->options = OPT_TIMESTAMPS;
 		out->ts_val = tcb_ts_now(e, t);
@@ -186,8 +193,9 @@ static void fill(const struct engine *e, struct tcb *t, struct segment *out, seq
 }
 
 /* Every segment but the first SYN acknowledges, and so settles what was owed. */
-static void acknowledged(struct engine *e, struct tcb *t, uint32_t pieces)
+static void acknowledged(struct engine *e, struct tcb *t, struct segment *out, uint32_t pieces)
 {
+	out->ip_id = personality_ip_id(t, pieces);
 	t->rcv.acked = t->rcv.nxt;
 	t->rcv.unacked = 0;
 	t->rcv.ack_now = false;
@@ -206,6 +214,7 @@ static void output_reset(struct engine *e, struct tcb *t, struct segment *out)
 		   (seqno){ 0 });
 	out->ttl = t->params->ttl;
 	out->tos = (uint8_t)(t->params->dscp << 2);
+	out->ip_id = personality_ip_id(t, 1);
 	t->rst_owed = false;
 	t->segments_out++;
 	e->counters.resets_out++;
@@ -249,13 +258,14 @@ static void output_syn(struct engine *e, struct tcb *t, struct segment *out)
 	if (t->state == ST_SYN_SENT) {
 		out->ctl = CTL_SYN;
 		out->ack = (seqno){ 0 };
-		out->wnd = (uint16_t)min_u32(t->rcv.limit, UINT16_MAX);
+		out->wnd = personality_syn_window(t, t->rcv.limit);
+		out->ip_id = personality_ip_id(t, 1);
 		t->segments_out++;
 		e->counters.segments_out++;
 	} else {
-		acknowledged(e, t, 1);
-		out->wnd = (uint16_t)min_u32(tcb_rcv_wnd(t),
-					     UINT16_MAX); /* RFC 7323 2.2: not scaled */
+		acknowledged(e, t, out, 1);
+		/* RFC 7323 2.2: not scaled */
+		out->wnd = personality_syn_window(t, tcb_rcv_wnd(t));
 	}
 	out->ctl |= ecn_syn_ctl(t, again);
 	t->snd.rtx = seq_add(t->iss, 1);
@@ -280,7 +290,7 @@ static void output_ack(struct engine *e, struct tcb *t, struct segment *out)
 		t->rcv.dup_acks--;
 	fill_sacks(e, t, out, sacks_to_give(t, OPTIONS_MOST));
 	out->wnd = offer(t);
-	acknowledged(e, t, 1);
+	acknowledged(e, t, out, 1);
 }
 
 /* SHLD-12: without text. One octet left of the peer's window, so that it has to answer. */
@@ -537,7 +547,7 @@ static bool output_text(struct engine *e, struct tcb *t, struct segment *out)
 		out->ctl |= CTL_FIN;
 	ecn_send(t, out, p.n && !p.probe && seq_eq(p.at, t->snd.nxt));
 	out->wnd = offer(t);
-	acknowledged(e, t, pieces_of(&p, p.n));
+	acknowledged(e, t, out, pieces_of(&p, p.n));
 	sent(e, t, &p);
 	return true;
 }

@@ -25,6 +25,7 @@ void tcp_params_default(struct tcp_params *ret_params)
 		.receive_buffer_bytes = 4 << 20,
 		.initial_window = 10,
 		.congestion_control = TCP_CC_CUBIC,
+		.personality = TCP_AS_LINUX,
 		.ecn = TCP_ECN_PASSIVE,
 		.ttl = 64,
 		.nagle = true,

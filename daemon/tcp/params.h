@@ -8,6 +8,7 @@
 
 enum tcp_cc { TCP_CC_CUBIC, TCP_CC_NEWRENO };
 enum tcp_ecn { TCP_ECN_OFF, TCP_ECN_ON, TCP_ECN_PASSIVE };
+enum tcp_personality { TCP_AS_LINUX, TCP_AS_FREEBSD, TCP_AS_PLAIN };
 
 struct tcp_params {
 	uint64_t msl_us; /* RFC 9293 3.4.2; TIME-WAIT lasts two of it. 0..600 s, default 30 s */
@@ -26,6 +27,7 @@ struct tcp_params {
 	uint32_t receive_buffer_bytes; /* largest window offered. Default 4 MiB */
 	uint32_t initial_window; /* segments, RFC 6928. 1..64, default 10 */
 	int congestion_control; /* enum tcp_cc. RFC 9438, RFC 5681. Default cubic */
+	int personality; /* enum tcp_personality: what a fingerprint sees. Default linux */
 	int ecn; /* enum tcp_ecn. RFC 3168; passive: when the peer asks. Default passive */
 	uint16_t mss; /* largest MSS we announce; 0 = what the link's MTU allows */
 	uint8_t ttl; /* MUST-49. 1..255, default 64 */

@@ -32,6 +32,9 @@ enum seg_opt {
 	OPT_SACK = 1 << 4, /* RFC 2018 3 */
 };
 
+/* In which order options stand, and how they are padded: see wire_encode(). */
+enum seg_layout { LAYOUT_LINUX, LAYOUT_FREEBSD };
+
 struct span {
 	const uint8_t *base;
 	uint32_t len; /* octets */
@@ -65,6 +68,8 @@ struct segment {
 	uint16_t link_mtu; /* in: MTU of the interface it came by, 0 when unknown */
 	uint8_t ttl; /* IPv4 TTL or IPv6 hop limit */
 	uint8_t tos; /* DSCP and ECN octet */
+	uint8_t layout; /* out: enum seg_layout */
+	uint16_t ip_id; /* out, IPv4: of the first piece; each further one has the next */
 	uint8_t spans_n; /* 0..SEG_SPANS */
 	struct span text[SEG_SPANS]; /* borrowed: see engine_input() and engine_output() */
 };

@@ -50,7 +50,8 @@ struct tcb {
 		seqno rtx; /* next to put on the wire: behind nxt while retransmitting */
 		uint32_t wnd; /* octets, scaled: REC-1 */
 		uint32_t wnd_max; /* largest the peer ever offered: SWS avoidance, RFC 5961 5.2 */
-		uint16_t mss_peer; /* as the peer announced it, or the default */
+		uint16_t mss_peer; /* as the peer announced it, or the default; 0: not known yet */
+		uint16_t ip_id; /* of the next packet: see personality_ip_id() */
 		uint32_t mss; /* text octets of a full segment, options deducted: MUST-16 */
 		uint8_t wscale;
 		bool fin_queued; /* CLOSE was called: a FIN follows the last octet queued */
@@ -347,10 +348,27 @@ listener_id listener_id_of(const struct engine *e, const struct listener *l);
 /* isn.c */
 uint32_t isn_ts_offset(const struct engine *e, const struct flow *f);
 uint32_t isn_port_offset(const struct engine *e, const struct flow *f);
+/* Where a connection's IP identifications begin. */
+uint16_t isn_ip_id(const struct engine *e, const struct tcb *t);
 /* Our timestamp clock for this connection, milliseconds. */
 uint32_t tcb_ts_now(const struct engine *e, const struct tcb *t);
 
+/* personality.c */
+uint8_t personality_layout(const struct tcb *t);
+/* By what the window scale is chosen. */
+uint32_t personality_scaled_bytes(const struct tcp_params *params);
+/* What the window may span. */
+uint32_t personality_buffer_bytes(const struct tcb *t);
+/* What a SYN or SYN-ACK says of a window of so many octets. */
+uint16_t personality_syn_window(const struct tcb *t, uint32_t window);
+/* Is the window that is told less than what is accepted, where the header's field is too coarse or too small
+ * for it? */
+bool personality_rounds_down(const struct tcb *t);
+/* The IP identification of the next packet, or of the first of so many. */
+uint16_t personality_ip_id(struct tcb *t, uint32_t pieces);
+
 /* handshake.c: what both opens share */
+enum { TCP_TIMESTAMPS_BYTES = 12 }; /* the option with its two NOPs */
 uint16_t mss_of_link(uint16_t link_mtu, bool v4);
 /* params: held by the caller; the TCB holds it too. */
 void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, uint16_t link_mtu);

@@ -16,10 +16,27 @@ static unsigned sacks_that_fit(const struct segment *seg, unsigned used)
 	return seg->sacks_n < room ? seg->sacks_n : room;
 }
 
+/* Octets of everything but SACK, in FreeBSD's layout: only what needs an alignment is aligned, before it. */
+static unsigned fixed_options_freebsd(const struct segment *seg)
+{
+	unsigned len = seg->options & OPT_MSS ? 4 : 0;
+
+	if (seg->options & OPT_WSCALE)
+		len += 4; /* behind a NOP */
+	if (seg->options & OPT_SACK_PERMITTED)
+		len += 2;
+	if (seg->options & OPT_TIMESTAMPS)
+		len += len % 4 == 2 ? 10 : 12;
+	return (len + 3) / 4 * 4;
+}
+
 /* Octets of everything but SACK. */
 static unsigned fixed_options_len(const struct segment *seg)
 {
 	unsigned len = 0;
+
+	if (seg->layout == LAYOUT_FREEBSD)
+		return fixed_options_freebsd(seg);
 
 	if (seg->options & OPT_MSS)
 		len += 4;
@@ -49,27 +66,72 @@ static uint8_t *put_word(uint8_t *p, uint8_t a, uint8_t b, uint8_t c, uint8_t d)
 	return p + 4;
 }
 
+static uint8_t *put_timestamps(const struct segment *seg, uint8_t *p)
+{
+	p[0] = KIND_TIMESTAMPS;
+	p[1] = 10;
+	put32(p + 2, seg->ts_val);
+	put32(p + 6, seg->ts_ecr);
+	return p + 10;
+}
+
+/* NOPs until `octets` from the start on are `rest` modulo 4. */
+static uint8_t *put_nops(const uint8_t *start, unsigned rest, uint8_t *p)
+{
+	while ((unsigned)(p - start) % 4 != rest)
+		*p++ = KIND_NOP;
+	return p;
+}
+
+/* FreeBSD's: by kind, each as its own alignment wants it; EOL and zeros at the end (MUST-69). In front of SACK
+ * blocks, which no SYN has, it comes out even.
+ */
+static uint8_t *put_fixed_freebsd(const struct segment *seg, unsigned sacks, uint8_t *p)
+{
+	const uint8_t *const start = p;
+
+	if (seg->options & OPT_MSS)
+		p = put_word(p, KIND_MSS, 4, (uint8_t)(seg->mss >> 8), (uint8_t)seg->mss);
+	if (seg->options & OPT_WSCALE)
+		p = put_word(p, KIND_NOP, KIND_WSCALE, 3, seg->wscale);
+	if (seg->options & OPT_SACK_PERMITTED) {
+		*p++ = KIND_SACK_PERMITTED;
+		*p++ = 2;
+	}
+	if (seg->options & OPT_TIMESTAMPS)
+		p = put_timestamps(seg, put_nops(start, 2, p));
+	while ((unsigned)(p - start) % 4)
+		*p++ = sacks ? KIND_NOP : KIND_EOL; /* EOL is 0, as the padding behind it */
+	return p;
+}
+
 /* Linux's order, which middleboxes know. NOPs in front keep words aligned, so that the header ends
  * where the options do and no padding follows (MUST-69).
  */
-static void put_options(const struct segment *seg, uint8_t *p)
+static uint8_t *put_fixed_linux(const struct segment *seg, uint8_t *p)
 {
-	const unsigned sacks = sacks_that_fit(seg, fixed_options_len(seg));
 	const bool permitted = seg->options & OPT_SACK_PERMITTED;
 
 	if (seg->options & OPT_MSS)
 		p = put_word(p, KIND_MSS, 4, (uint8_t)(seg->mss >> 8), (uint8_t)seg->mss);
 	if (seg->options & OPT_TIMESTAMPS) {
-		p = permitted ? put_word(p, KIND_SACK_PERMITTED, 2, KIND_TIMESTAMPS, 10)
-			      : put_word(p, KIND_NOP, KIND_NOP, KIND_TIMESTAMPS, 10);
-		put32(p, seg->ts_val);
-		put32(p + 4, seg->ts_ecr);
-		p += 8;
+		*p++ = permitted ? KIND_SACK_PERMITTED : KIND_NOP;
+		*p++ = permitted ? 2 : KIND_NOP;
+		p = put_timestamps(seg, p);
 	} else if (permitted) {
 		p = put_word(p, KIND_NOP, KIND_NOP, KIND_SACK_PERMITTED, 2);
 	}
 	if (seg->options & OPT_WSCALE)
 		p = put_word(p, KIND_NOP, KIND_WSCALE, 3, seg->wscale);
+	return p;
+}
+
+static void put_options(const struct segment *seg, uint8_t *p)
+{
+	const unsigned sacks = sacks_that_fit(seg, fixed_options_len(seg));
+
+	p = seg->layout == LAYOUT_FREEBSD ? put_fixed_freebsd(seg, sacks, p)
+					  : put_fixed_linux(seg, p);
 	if (sacks)
 		p = put_word(p, KIND_NOP, KIND_NOP, KIND_SACK, (uint8_t)(2 + 8 * sacks));
 	for (unsigned i = 0; i < sacks; i++, p += 8) {
@@ -78,12 +140,12 @@ static void put_options(const struct segment *seg, uint8_t *p)
 	}
 }
 
-static void put_ip4(const struct segment *seg, uint16_t ip_id, uint32_t total, uint8_t *p)
+static void put_ip4(const struct segment *seg, uint32_t total, uint8_t *p)
 {
 	p[0] = 0x45;
 	p[1] = seg->tos;
 	put16(p + 2, (uint16_t)total);
-	put16(p + 4, ip_id);
+	put16(p + 4, seg->ip_id);
 	put16(p + 6, 0x4000); /* DF */
 	p[8] = seg->ttl;
 	p[9] = PROTO_TCP;
@@ -133,7 +195,7 @@ static uint64_t sum_text(const struct segment *seg)
 	return sum;
 }
 
-void wire_encode(const struct segment *seg, uint16_t ip_id, enum wire_offload offload,
+void wire_encode(const struct segment *seg, enum wire_offload offload,
 		 struct wire_header *ret_header)
 {
 	const bool v4 = addr_is_v4(&seg->flow.remote.addr);
@@ -149,7 +211,7 @@ void wire_encode(const struct segment *seg, uint16_t ip_id, enum wire_offload of
 	ret_header->len = (uint16_t)(ip_len + header);
 	ret_header->ip_len = (uint16_t)ip_len;
 	if (v4)
-		put_ip4(seg, ip_id, ip_len + payload, ret_header->bytes);
+		put_ip4(seg, ip_len + payload, ret_header->bytes);
 	else
 		put_ip6(seg, payload, ret_header->bytes);
 	put_tcp(seg, header, tcp);
@@ -197,6 +259,8 @@ bool wire_next_piece(const struct segment *super, uint32_t *offset, struct segme
 	cut_text(super, at, n, ret_piece);
 	/* A segment without text is its own only piece: one past its end says that it was cut. */
 	*offset = len ? at + n : 1;
+	ret_piece->ip_id = (uint16_t)((super->ip_id + (at ? at / super->piece_bytes : 0)) &
+				      UINT16_MAX);
 	if (at > 0) {
 		/* A SYN sits before the first octet of text. */
 		ret_piece->seq = seq_add(super->seq, at + !!(super->ctl & CTL_SYN));

@@ -58,11 +58,15 @@ struct wire_header {
 	uint16_t ip_len; /* octets of the IP header: where the TCP header (csum_start) begins */
 };
 
-/* Encodes the headers of seg; its text follows them on the wire, gathered by the caller. ip_id is
- * used for IPv4. DF is always set. Options are laid out as Linux does: mss,sackOK,TS,nop,wscale;
- * nop,nop,TS; nop,nop,sack. Asserts that text fits 64 KiB.
+/* Encodes the headers of seg; its text follows them on the wire, gathered by the caller. DF is always
+ * set. Asserts that text fits 64 KiB. Options stand, whichever of them there are, by seg->layout:
+ *
+ *	LAYOUT_LINUX	mss,sackOK,TS,nop,wscale; what is not the first half of a word has NOPs in front
+ *	LAYOUT_FREEBSD	mss,nop,wscale,sackOK,TS; eol at the end
+ *
+ * and in both: nop,nop,TS; nop,nop,sack.
  */
-void wire_encode(const struct segment *seg, uint16_t ip_id, enum wire_offload offload,
+void wire_encode(const struct segment *seg, enum wire_offload offload,
 		 struct wire_header *ret_header);
 
 /* Octets of TCP options that wire_encode() would write for seg: a multiple of 4, at most 40. */

@@ -99,7 +99,6 @@ struct worker {
 	struct neigh_answer neigh[NEIGH_ANSWERS_MAX];
 	unsigned neigh_n;
 	uint32_t lo_ifindex;
-	uint16_t ip_id;
 	uint64_t generation; /* of view, when connections were last told their MTU */
 	bool again; /* work was left for the next wakeup */
 	bool more; /* frames may be waiting that no event will tell of */

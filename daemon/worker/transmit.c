@@ -32,12 +32,8 @@ static void put_segment(struct worker *w, struct link *l, const struct segment *
 			       .text_n = seg->spans_n,
 			       .dst = seg->flow.remote.addr,
 			       .scope = seg->flow.scope };
-	const uint32_t len = seg_text_len(seg);
 
-	wire_encode(seg, w->ip_id, partial ? WIRE_PARTIAL_CHECKSUM : WIRE_FULL_CHECKSUM, &header);
-	/* The device numbers the pieces on from ours. It may wrap: it names fragments, of which DF
-	 * makes none (RFC 6864 4.1). */
-	w->ip_id = (uint16_t)((w->ip_id + 1u + (f.piece_bytes ? len / f.piece_bytes : 0)) & 0xffff);
+	wire_encode(seg, partial ? WIRE_PARTIAL_CHECKSUM : WIRE_FULL_CHECKSUM, &header);
 	memcpy(f.dst_mac, path->dst_mac, sizeof(f.dst_mac));
 	memcpy(f.src_mac, path->src_mac, sizeof(f.src_mac));
 	f.header = header.bytes;

@@ -85,7 +85,7 @@ static void check_round_trip(const struct segment *s)
 
 	if (text > SEG_TEXT_MAX)
 		return; /* more than we would ever send */
-	wire_encode(s, 7, WIRE_FULL_CHECKSUM, &h);
+	wire_encode(s, WIRE_FULL_CHECKSUM, &h);
 	assert(h.len <= WIRE_HEADER_MAX && h.len == h.ip_len + 20 + wire_options_len(s));
 	p = malloc(h.len + text);
 	assert(p);

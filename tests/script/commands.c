@@ -40,6 +40,7 @@ static const struct field params_fields[] = {
 	FIELD(tcp_params, initial_window),
 	FIELD(tcp_params, congestion_control),
 	FIELD(tcp_params, ecn),
+	FIELD(tcp_params, personality),
 	FIELD(tcp_params, mss),
 	FIELD(tcp_params, ttl),
 	FIELD(tcp_params, dscp),

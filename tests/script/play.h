@@ -31,6 +31,8 @@ struct peer {
 	seqno iss, irs;
 	bool ts_known;
 	uint32_t ts_first, ts_last; /* ours: first and latest value sent */
+	uint16_t id_first; /* our IP identification from which a script counts */
+	bool id_known;
 	uint64_t sent_octets, read_octets; /* by conn_send(); by read and direct delivery */
 	uint64_t delivered; /* by direct delivery, since `delivered` last asked */
 	unsigned reports; /* enum report_kind, not yet checked by `report` */

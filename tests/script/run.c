@@ -9,11 +9,11 @@
  * of the instant itself before the line's action. A segment that the engine sends must be expected
  * at the instant at which it is sent, in its order, or the script fails; there is no tolerance.
  *
- * Segments: FLAGS SEQ:END [ack N] [win N] [urg N] [piece N] [ttl N] [tos N] [<options>]
+ * Segments: FLAGS SEQ:END [ack N] [win N] [urg N] [piece N] [ttl N] [tos N] [id N] [layout N] [<options>]
  *	< S 0:1 win 8000 <mss 1460,wscale 7,TS val 100 ecr 0>	arrives. END - SEQ counts SYN and FIN
  *	<< . 1:101 ack 1		arrives, and the next line arrives in the same batch
- *	> S. 0:1 ack 1 <mss 1460>	was sent. win, urg, piece, ttl, tos and options are compared when
- *					the line has them; <> means no options; flags: F S R P . U E W, - none
+ *	> S. 0:1 ack 1 <mss 1460>	was sent. win, urg, piece, ttl, tos, id, layout and options are compared when
+ *					the line has them (id: `zero`, or counted from the first `id N`); <> means no options; flags: F S R P . U E W, - none
  *	> *				any segment, at this instant; > S * any with these flags
  *   Numbers count from the ISN of their direction; `=N` is a plain 32-bit number. Text needs no
  *   writing: each octet is a function of its place and is compared wherever it shows; a segment
@@ -24,7 +24,7 @@
  * The world: family 6; conn N (connection N: peer port 40000 + N; listen, <, > and all else mean this
  *   one); from ADDR [port N] and to ADDR [port N] (its endpoints); mtu N; isn N (moves the clock to
  *   where our ISN would be N); peer_isn N; set KEY VALUE (struct tcp_params, for what opens later; rto_min_us
- *   is 1 s here); apply (to this connection, now); engine KEY VALUE (struct engine_config)
+ *   is 1 s here, personality 2: plain; 0 is linux, 1 freebsd); apply (to this connection, now); engine KEY VALUE (struct engine_config)
  * Calls: listen [backlog N] [max N] [addr ADDR], unlisten, connect [port 0], send N [takes N], read N
  *   (exactly N wait) or read N part, consume N (in place), listener-apply, close [operator], abort [operator], stop-reading, release,
  *   direct on|off [take N], icmp KEY [seq N] [mtu N] [quoted N] (an error of icmp_errors.def that quotes our segment

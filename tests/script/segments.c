@@ -310,6 +310,17 @@ static struct sent take_sent(struct peer *p)
 	fail("expected a segment, got none");
 }
 
+/* `zero`, or a number that counts from the first that was not 0. */
+static bool id_is(struct peer *p, const char *want, uint16_t got)
+{
+	if (!strcmp(want, "zero"))
+		return got == 0;
+	if (!p->id_known)
+		p->id_first = (uint16_t)(got - number(want));
+	p->id_known = true;
+	return number(want) == (uint16_t)(got - p->id_first);
+}
+
 void segment_expect(void)
 {
 	struct peer *const p = w.peer;
@@ -340,6 +351,8 @@ void segment_expect(void)
 	ok = ok && (!value_of("piece") || want.piece_bytes == got.seg.piece_bytes);
 	ok = ok && (!value_of("ttl") || number(value_of("ttl")) == got.seg.ttl);
 	ok = ok && (!value_of("tos") || number(value_of("tos")) == got.seg.tos);
+	ok = ok && (!value_of("id") || id_is(p, value_of("id"), got.seg.ip_id));
+	ok = ok && (!value_of("layout") || number(value_of("layout")) == got.seg.layout);
 	if (options_parse('>', p, &want, &any))
 		options_compare(&want, &got.seg, any, &ok);
 	if (!ok)

@@ -64,6 +64,7 @@ void world_begin(const char *file)
 	tcp_params_default(&w.params);
 	/* RFC 6298's own minimum, so that timeouts of small exchanges are whole seconds. */
 	w.params.rto_min_us = 1000000;
+	w.params.personality = TCP_AS_PLAIN; /* windows in round numbers */
 	w.link_mtu = 1500;
 	w.direct_take = UINT32_MAX;
 	w.now = w.start = (vtime){ 1000000 };

@@ -235,7 +235,7 @@ static void send_by(struct link *l, unsigned ifindex, const struct segment *seg,
 			       .piece_bytes = seg->piece_bytes,
 			       .text_n = seg->spans_n };
 
-	wire_encode(seg, 1, o, &h);
+	wire_encode(seg, o, &h);
 	memcpy(f.dst_mac, l == rig.a ? mac_b : mac_a, 6);
 	memcpy(f.src_mac, l == rig.a ? mac_a : mac_b, 6);
 	f.header = h.bytes;
@@ -254,7 +254,7 @@ static void send_raw(const struct segment *seg, uint32_t scope)
 			       .scope = scope,
 			       .text_n = seg->spans_n };
 
-	wire_encode(seg, 1, WIRE_FULL_CHECKSUM, &h);
+	wire_encode(seg, WIRE_FULL_CHECKSUM, &h);
 	f.header = h.bytes;
 	f.header_len = h.len;
 	f.ip_len = h.ip_len;
@@ -452,7 +452,7 @@ static void frames_for_another_mac_are_not_received(void **state)
 			       .dst_mac = { 2, 0x77, 0, 0, 0, 9 } };
 	uint16_t got[4];
 
-	wire_encode(&s, 1, WIRE_FULL_CHECKSUM, &h);
+	wire_encode(&s, WIRE_FULL_CHECKSUM, &h);
 	f.header = h.bytes;
 	f.header_len = h.len;
 	f.ip_len = h.ip_len;
@@ -559,7 +559,7 @@ static void a_wrong_checksum_is_not_vouched_for(void **state)
 	struct frame f;
 	struct frame_out out = { .ifindex = rig.va, .ethernet = true };
 
-	wire_encode(&s, 1, WIRE_FULL_CHECKSUM, &h);
+	wire_encode(&s, WIRE_FULL_CHECKSUM, &h);
 	h.bytes[36] ^= 0x55;
 	out.header = h.bytes;
 	out.header_len = h.len;
@@ -581,7 +581,7 @@ static void send_fragment(uint8_t high, uint8_t low)
 	struct frame_out f = { .ifindex = rig.va, .ethernet = true };
 	uint16_t sum;
 
-	wire_encode(&s, 1, WIRE_FULL_CHECKSUM, &h);
+	wire_encode(&s, WIRE_FULL_CHECKSUM, &h);
 	h.bytes[6] = high;
 	h.bytes[7] = low;
 	memset(h.bytes + 10, 0, 2);
@@ -621,7 +621,7 @@ static void send_tagged(uint16_t port, uint16_t tci)
 	const uint8_t tag[6] = { 0x81, 0, (uint8_t)(tci >> 8), (uint8_t)tci, 8, 0 };
 	struct frame_out f = { .ifindex = rig.va, .neigh = true, .header = frame };
 
-	wire_encode(&s, 1, WIRE_FULL_CHECKSUM, &h);
+	wire_encode(&s, WIRE_FULL_CHECKSUM, &h);
 	memcpy(frame, mac_b, 6);
 	memcpy(frame + 6, mac_a, 6);
 	memcpy(frame + 12, tag, 6);
@@ -655,7 +655,7 @@ static void ipv6_extension_headers_reach_user_space(void **state)
 	};
 	uint16_t got[4];
 
-	wire_encode(&s, 1, WIRE_FULL_CHECKSUM, &h);
+	wire_encode(&s, WIRE_FULL_CHECKSUM, &h);
 	memcpy(packet, h.bytes, 40);
 	packet[5] = (uint8_t)(packet[5] + 8);
 	packet[6] = 0;
@@ -940,7 +940,7 @@ static void frames_beyond_64_kib_are_counted_as_truncated(void **state)
 	uint16_t got[4];
 
 	sh("ip link set va gso_max_size 180000");
-	wire_encode(&s, 1, WIRE_PARTIAL_CHECKSUM, &h);
+	wire_encode(&s, WIRE_PARTIAL_CHECKSUM, &h);
 	memset(h.bytes + 4, 0, 2); /* the length that does not fit */
 	f.header = h.bytes;
 	f.header_len = h.len;
@@ -979,7 +979,7 @@ static void an_interface_without_link_header_works_both_ways(void **state)
 				       .flow.remote = { ip("10.78.0.3"), 7 },
 				       .ctl = CTL_SYN,
 				       .ttl = 9 },
-		    1, WIRE_FULL_CHECKSUM, &h);
+		    WIRE_FULL_CHECKSUM, &h);
 	assert_int_equal(write(tun, h.bytes, h.len), h.len);
 	assert_true(next_frame(rig.a, &f));
 	assert_int_equal(f.ifindex, if_nametoindex("t0"));
@@ -988,7 +988,7 @@ static void an_interface_without_link_header_works_both_ways(void **state)
 	assert_int_equal(got.ttl, 9);
 
 	/* out: the kernel cuts and sums, as this tun does neither */
-	wire_encode(&s, 1, WIRE_PARTIAL_CHECKSUM, &h);
+	wire_encode(&s, WIRE_PARTIAL_CHECKSUM, &h);
 	out.ifindex = f.ifindex;
 	out.header = h.bytes;
 	out.header_len = h.len;

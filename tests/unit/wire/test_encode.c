@@ -66,18 +66,17 @@ static void what_is_encoded_decodes_to_the_same(void **state)
 
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		const struct segment s = random_segment(&r, pool, POOL);
-		const uint16_t id = (uint16_t)i;
 		struct wire_header h;
 		struct segment got;
 		size_t len;
 
-		wire_encode(&s, id, WIRE_FULL_CHECKSUM, &h);
+		wire_encode(&s, WIRE_FULL_CHECKSUM, &h);
 		assert_int_equal(h.len, h.ip_len + 20 + wire_options_len(&s));
 		assert_int_equal(wire_options_len(&s) % 4, 0);
 		assert_true(wire_options_len(&s) <= 40);
 		len = gather(&h, &s, packet);
 		if (h.ip_len == 20) {
-			assert_int_equal(packet[4] << 8 | packet[5], id);
+			assert_int_equal(packet[4] << 8 | packet[5], s.ip_id);
 			assert_int_equal(packet[6] << 8 | packet[7], 0x4000);
 		}
 		assert_int_equal(wire_decode(packet, len, WIRE_CHECKSUM_VERIFY, &got), WIRE_OK);
@@ -95,8 +94,8 @@ static void a_device_finishes_a_partial_checksum_to_the_full_one(void **state)
 		uint16_t sum;
 		size_t len;
 
-		wire_encode(&s, 1, WIRE_FULL_CHECKSUM, &full);
-		wire_encode(&s, 1, WIRE_PARTIAL_CHECKSUM, &partial);
+		wire_encode(&s, WIRE_FULL_CHECKSUM, &full);
+		wire_encode(&s, WIRE_PARTIAL_CHECKSUM, &partial);
 		len = gather(&partial, &s, packet);
 		/* From csum_start to the end, into csum_start + csum_offset. */
 		sum = (uint16_t)~naive_sum(packet + partial.ip_len, len - partial.ip_len);
@@ -120,32 +119,93 @@ static struct segment small(void)
 				 .ts_ecr = 2 };
 }
 
-static void options_are_laid_out_as_linux_does(void **state)
+/* What the words of a list are on the wire. */
+static size_t octets_of(const char *list, uint8_t out[static 40])
 {
-	static const uint8_t syn[] = { 2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0,
-				       0, 1, 0, 0,    0, 2, 1, 3,  3, 7 };
-	static const uint8_t no_ts[] = { 2, 4, 5, 0xb4, 1, 1, 4, 2, 1, 3, 3, 7 };
-	static const uint8_t ack[] = { 1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2,
-				       1, 1, 5, 10, 0, 0, 0, 5, 0, 0, 0, 9 };
+	static const struct {
+		const char *word;
+		uint8_t n, octets[18];
+	} words[] = {
+		{ "eol", 1, { 0 } },
+		{ "nop", 1, { 1 } },
+		{ "mss", 4, { 2, 4, 5, 0xb4 } },
+		{ "wscale", 3, { 3, 3, 7 } },
+		{ "sackOK", 2, { 4, 2 } },
+		{ "TS", 10, { 8, 10, 0, 0, 0, 1, 0, 0, 0, 2 } },
+		{ "sack", 10, { 5, 10, 0, 0, 0, 5, 0, 0, 0, 9 } },
+		{ "sack2", 18, { 5, 18, 0, 0, 0, 5, 0, 0, 0, 9, 0, 0, 0, 15, 0, 0, 0, 19 } },
+	};
+	size_t at = 0;
+
+	for (const char *p = list; *p; p += strspn(p, ",")) {
+		const size_t len = strcspn(p, ",");
+		size_t w = 0;
+
+		while (w < ARRAY_SIZE(words) &&
+		       (strlen(words[w].word) != len || strncmp(words[w].word, p, len) != 0))
+			w++;
+		assert_true(w < ARRAY_SIZE(words));
+		memcpy(out + at, words[w].octets, words[w].n);
+		at += words[w].n;
+		p += len;
+	}
+	return at;
+}
+
+static void check_layout(uint8_t layout, uint8_t options, const char *list)
+{
 	struct segment s = small();
 	struct wire_header h;
+	uint8_t want[40];
+	const size_t n = octets_of(list, want);
 
-	s.ctl = CTL_SYN;
-	s.options = OPT_MSS | OPT_SACK_PERMITTED | OPT_TIMESTAMPS | OPT_WSCALE;
-	wire_encode(&s, 0, WIRE_FULL_CHECKSUM, &h);
-	assert_int_equal(h.len, 40 + sizeof(syn));
-	assert_memory_equal(h.bytes + 40, syn, sizeof(syn));
-	s.options = OPT_MSS | OPT_SACK_PERMITTED | OPT_WSCALE;
-	wire_encode(&s, 0, WIRE_FULL_CHECKSUM, &h);
-	assert_int_equal(h.len, 40 + sizeof(no_ts));
-	assert_memory_equal(h.bytes + 40, no_ts, sizeof(no_ts));
-	s.ctl = CTL_ACK;
-	s.options = OPT_TIMESTAMPS | OPT_SACK;
-	s.sacks_n = 1;
+	s.ctl = options & OPT_MSS ? CTL_SYN : CTL_ACK;
+	s.layout = layout;
+	s.options = options;
+	s.sacks_n = strstr(list, "sack2") ? 2 : 1;
 	s.sacks[0] = (struct sack_block){ { 5 }, { 9 } };
-	wire_encode(&s, 0, WIRE_FULL_CHECKSUM, &h);
-	assert_int_equal(h.len, 40 + sizeof(ack));
-	assert_memory_equal(h.bytes + 40, ack, sizeof(ack));
+	s.sacks[1] = (struct sack_block){ { 15 }, { 19 } };
+	wire_encode(&s, WIRE_FULL_CHECKSUM, &h);
+	assert_int_equal(wire_options_len(&s), n);
+	assert_int_equal(h.len, 40 + n);
+	assert_memory_equal(h.bytes + 40, want, n);
+	assert_int_equal(h.bytes[32] >> 4, 5 + n / 4); /* the data offset */
+}
+
+enum { M = OPT_MSS, W = OPT_WSCALE, P = OPT_SACK_PERMITTED, T = OPT_TIMESTAMPS, S = OPT_SACK };
+
+/* Every combination that two ends can agree on: tcp_options_write() of net/ipv4/tcp_output.c. */
+static void options_are_laid_out_as_linux_does(void **state)
+{
+	check_layout(LAYOUT_LINUX, M, "mss");
+	check_layout(LAYOUT_LINUX, M | W, "mss,nop,wscale");
+	check_layout(LAYOUT_LINUX, M | P, "mss,nop,nop,sackOK");
+	check_layout(LAYOUT_LINUX, M | P | W, "mss,nop,nop,sackOK,nop,wscale");
+	check_layout(LAYOUT_LINUX, M | T, "mss,nop,nop,TS");
+	check_layout(LAYOUT_LINUX, M | T | W, "mss,nop,nop,TS,nop,wscale");
+	check_layout(LAYOUT_LINUX, M | P | T, "mss,sackOK,TS");
+	check_layout(LAYOUT_LINUX, M | P | T | W, "mss,sackOK,TS,nop,wscale");
+	check_layout(LAYOUT_LINUX, 0, "");
+	check_layout(LAYOUT_LINUX, T, "nop,nop,TS");
+	check_layout(LAYOUT_LINUX, S, "nop,nop,sack");
+	check_layout(LAYOUT_LINUX, T | S, "nop,nop,TS,nop,nop,sack2");
+}
+
+/* tcp_addoptions() of sys/netinet/tcp_output.c. */
+static void options_are_laid_out_as_freebsd_does(void **state)
+{
+	check_layout(LAYOUT_FREEBSD, M, "mss");
+	check_layout(LAYOUT_FREEBSD, M | W, "mss,nop,wscale");
+	check_layout(LAYOUT_FREEBSD, M | P, "mss,sackOK,eol,eol");
+	check_layout(LAYOUT_FREEBSD, M | P | W, "mss,nop,wscale,sackOK,eol,eol");
+	check_layout(LAYOUT_FREEBSD, M | T, "mss,nop,nop,TS");
+	check_layout(LAYOUT_FREEBSD, M | T | W, "mss,nop,wscale,nop,nop,TS");
+	check_layout(LAYOUT_FREEBSD, M | P | T, "mss,sackOK,TS");
+	check_layout(LAYOUT_FREEBSD, M | P | T | W, "mss,nop,wscale,sackOK,TS");
+	check_layout(LAYOUT_FREEBSD, 0, "");
+	check_layout(LAYOUT_FREEBSD, T, "nop,nop,TS");
+	check_layout(LAYOUT_FREEBSD, S, "nop,nop,sack");
+	check_layout(LAYOUT_FREEBSD, T | S, "nop,nop,TS,nop,nop,sack2");
 }
 
 static void a_header_by_hand(void **state)
@@ -159,12 +219,13 @@ static void a_header_by_hand(void **state)
 	struct wire_header h;
 
 	s.tos = 0x2e;
+	s.ip_id = 0xabcd;
 	s.ctl = CTL_ACK | CTL_PSH;
 	s.urgent = 99; /* without URG it is nothing */
 	s.text[0] = (struct span){ (const uint8_t *)"a", 1 };
 	s.text[1] = (struct span){ (const uint8_t *)"bc", 2 };
 	s.spans_n = 2;
-	wire_encode(&s, 0xabcd, WIRE_FULL_CHECKSUM, &h);
+	wire_encode(&s, WIRE_FULL_CHECKSUM, &h);
 	assert_int_equal(h.len, 40);
 	assert_memory_equal(h.bytes, expected, 40);
 }
@@ -178,7 +239,7 @@ static void the_largest_super_segment_fits(void **state)
 	s.sacks_n = 4; /* three of them fit: 20 + 40 octets of header */
 	s.text[0] = (struct span){ pool, SEG_TEXT_MAX };
 	s.spans_n = 1;
-	wire_encode(&s, 0, WIRE_FULL_CHECKSUM, &h);
+	wire_encode(&s, WIRE_FULL_CHECKSUM, &h);
 	assert_int_equal(h.len + SEG_TEXT_MAX, 65535);
 	assert_int_equal(wire_decode(packet, gather(&h, &s, packet), WIRE_CHECKSUM_VERIFY, &got),
 			 WIRE_OK);
@@ -203,6 +264,7 @@ static void check_pieces(const struct segment *super)
 
 		assert_true(wire_next_piece(super, &offset, &p));
 		assert_int_equal(p.piece_bytes, 0);
+		assert_int_equal(p.ip_id, (uint16_t)(super->ip_id + n));
 		assert_int_equal(seg_text_len(&p), want);
 		assert_int_equal(p.seq.v, (uint32_t)(super->seq.v + done +
 						     (first || !(super->ctl & CTL_SYN) ? 0 : 1)));
@@ -287,6 +349,7 @@ int main(void)
 		cmocka_unit_test(what_is_encoded_decodes_to_the_same),
 		cmocka_unit_test(a_device_finishes_a_partial_checksum_to_the_full_one),
 		cmocka_unit_test(options_are_laid_out_as_linux_does),
+		cmocka_unit_test(options_are_laid_out_as_freebsd_does),
 		cmocka_unit_test(a_header_by_hand),
 		cmocka_unit_test(the_largest_super_segment_fits),
 		cmocka_unit_test(pieces_are_what_a_naive_cut_gives),
