@@ -205,7 +205,8 @@ static void offer_commands(FILE *out, const char *word, size_t n, const char *co
 
 static void offer_values(FILE *out, const char *word, const struct method_info *info)
 {
-	static const char *const services[] = { "echo", "discard", "chargen", "daytime", "exec:" };
+	static const char *const services[] = { "echo",  "discard", "chargen", "daytime",
+						"exec:", "file:",   "http:",   "relay:" };
 	static const char *const words[] = { "state", "exclude", "src", "dst", "sport",
 					     "dport", "and",     "or",  "not" };
 

@@ -23,6 +23,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "service/option.h"
 #include "service/plumb.h"
 #include "service/relay.h"
 
@@ -320,26 +321,6 @@ static int parse_backend(const char *text, struct backend *ret_backend)
 	return 0;
 }
 
-/* "500ms", "5s", "5". */
-static int parse_timeout(const char *text, uint32_t *ret_ms)
-{
-	char *end = NULL;
-	unsigned long n;
-
-	errno = 0;
-	n = text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
-	if (errno || !n || n > TIMEOUT_MS_MAX)
-		return -EINVAL;
-	if (!strcmp(end, "s") || !*end)
-		n *= 1000;
-	else if (strcmp(end, "ms") != 0)
-		return -EINVAL;
-	if (n > TIMEOUT_MS_MAX)
-		return -EINVAL;
-	*ret_ms = (uint32_t)n;
-	return 0;
-}
-
 static int parse_item(struct relay_config *cfg, const char *text, struct errmsg *ret_err)
 {
 	if (!strncmp(text, "proxy=", 6)) {
@@ -349,7 +330,7 @@ static int parse_item(struct relay_config *cfg, const char *text, struct errmsg 
 		return 0;
 	}
 	if (!strncmp(text, "timeout=", 8)) {
-		if (parse_timeout(text + 8, &cfg->timeout_ms))
+		if (option_time(text + 8, TIMEOUT_MS_MAX, &cfg->timeout_ms))
 			return errmsg(ret_err, -EINVAL,
 				      "relay:%s: a time such as 500ms or 5s, up to 600s", text);
 		return 0;

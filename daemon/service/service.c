@@ -10,7 +10,7 @@
 
 static const struct service_ops *const table[] = {
 	&service_echo, &service_discard, &service_chargen, &service_daytime,
-	&service_exec, &service_file,    &service_relay,
+	&service_exec, &service_file,    &service_http,    &service_relay,
 };
 
 /* Reads and throws away. A connection whose service ended or was taken is served this: a RST for
@@ -103,7 +103,7 @@ int service_new(const char *text, uint32_t max_processes, struct service **ret_s
 	if (!ops)
 		return errmsg(ret_err, -EINVAL,
 			      "service \"%s\": not one of echo, discard, chargen, daytime, "
-			      "exec:PROGRAM, file:/PATH, relay:BACKEND",
+			      "exec:PROGRAM, file:/PATH, http:/PATH, relay:BACKEND",
 			      text);
 	if (argument && !ops->argument)
 		return errmsg(ret_err, -EINVAL, "service \"%s\": %s takes no argument", text,

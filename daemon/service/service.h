@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a connection is served: echo, discard, chargen, daytime, exec, file,
- * relay, stream.
+ * http, relay, stream.
  *
  * A service sees one connection at a time, through a struct session that the worker owns, and speaks
  * to the engine by its user calls. It is a table of functions; the worker calls them between two
@@ -20,6 +20,9 @@ struct event_base;
 struct event;
 struct exec;
 struct exec_host;
+struct feed;
+struct http;
+struct http_config;
 struct relay;
 struct relay_config;
 struct service;
@@ -48,6 +51,9 @@ struct service_host {
 	uint64_t refused; /* connections reset because their service could not start */
 	uint32_t processes; /* exec: running now */
 	uint64_t relay_connected, relay_failed; /* relay: attempts to connect to a backend */
+	uint64_t http_requests; /* answered, and of them: */
+	uint64_t http_errors; /* by 4xx and 5xx */
+	uint64_t http_timeouts; /* http: connections in which nothing moved for too long */
 	struct exec_host *exec; /* owned by exec.c */
 	struct stream_tail *tails; /* owned by stream.c: what holders have still to read */
 	uint8_t *scratch; /* SERVICE_SCRATCH_BYTES, for the length of a call */
@@ -91,6 +97,7 @@ struct service {
 	unsigned refs;
 	char **argv; /* exec; NULL-terminated */
 	struct relay_config *relay;
+	struct http_config *http;
 	char *path; /* file; owned */
 	uint32_t max_processes; /* exec; 0: no limit */
 	uint32_t processes; /* exec: running now */
@@ -120,11 +127,8 @@ struct session {
 		struct exec *exec;
 		struct stream *stream;
 		struct relay *relay;
-		struct {
-			int fd; /* owned */
-			off_t at; /* octets already in the send buffer */
-			struct event *ev_more; /* owned; to go on in another wakeup */
-		} file;
+		struct feed *feed; /* file */
+		struct http *http;
 	};
 };
 
@@ -164,7 +168,8 @@ void session_fini(struct session *s, bool hangup);
 void session_abort(struct session *s);
 
 extern const struct service_ops service_echo, service_discard, service_chargen, service_daytime,
-	service_exec, service_file, service_relay, service_stream, service_accepted, service_sink;
+	service_exec, service_file, service_http, service_relay, service_stream, service_accepted,
+	service_sink;
 
 /* For service.c. inetd.c: the pattern of chargen, malloc'ed. */
 uint8_t *chargen_new(void);

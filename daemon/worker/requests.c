@@ -248,7 +248,10 @@ static int serve_status(struct worker *w, struct worker_request *req)
 				      .services_refused = w->services_refused + w->host.refused,
 				      .processes = w->host.processes,
 				      .relay_connected = w->host.relay_connected,
-				      .relay_failed = w->host.relay_failed };
+				      .relay_failed = w->host.relay_failed,
+				      .http_requests = w->host.http_requests,
+				      .http_errors = w->host.http_errors,
+				      .http_timeouts = w->host.http_timeouts };
 	engine_counters(w->engine, &st->engine);
 	w->packet->ops->counters(w->packet, &st->packet);
 	w->rawip->ops->counters(w->rawip, &st->rawip);

@@ -60,6 +60,7 @@ struct worker_status {
 	uint64_t services_refused; /* connections reset because their service could not start */
 	uint32_t processes; /* exec: running now */
 	uint64_t relay_connected, relay_failed; /* relay: attempts to connect to a backend */
+	uint64_t http_requests, http_errors, http_timeouts; /* see struct service_host */
 };
 
 enum worker_ask {

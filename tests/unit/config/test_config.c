@@ -872,7 +872,7 @@ static void test_shipped_file(void **state)
 	config_fini(&c);
 	uncomment(listeners, text + strlen(text));
 	c = good(text);
-	assert_int_equal(c.listeners_n, 2);
+	assert_int_equal(c.listeners_n, 3);
 	config_fini(&c);
 	config_fini(&none);
 	free(text);

@@ -325,7 +325,7 @@ static void every_service_has_help_and_is_found(void **state)
 		assert_false(ops->hidden);
 		assert_int_equal(service_check(ops->name, NULL), ops->argument ? -EINVAL : 0);
 	}
-	assert_int_equal(n, 7);
+	assert_int_equal(n, 8);
 }
 
 int main(void)
