@@ -14,7 +14,8 @@ static void refuse(struct engine *e, const struct tcb *t, enum rule rule)
 }
 
 /* RFC 6298 3 (Karn): a segment that was sent twice measures nothing, unless it carries a timestamp
- * (RFC 7323 4).
+ * (RFC 7323 4). One segment is timed at a time: more measurements than one for a round trip would need
+ * other gains (RFC 7323 appendix G).
  */
 static void measure(struct engine *e, struct tcb *t, const struct segment *seg, seqno ack)
 {

@@ -153,12 +153,12 @@ static bool eifel_says_spurious(const struct tcb *t, struct recovery *r, const s
 
 static void schedule_probe(struct engine *e, struct tcb *t, const struct recovery *r)
 {
-	uint64_t us = 2ULL * t->rtt.srtt_us + PROBE_SLACK_US;
+	uint64_t us = 2ULL * rtt_smoothed_us(t) + PROBE_SLACK_US;
 	vtime at;
 
 	timer_clear(t, TIMER_LOSS_PROBE);
 	if (tcb_flight(t) == 0 || t->cc.recovering || r->board.sacked || r->board.lost ||
-	    r->probe.out || seq_lt(t->snd.una, t->cc.recover) || t->rtt.srtt_us == 0 ||
+	    r->probe.out || seq_lt(t->snd.una, t->cc.recover) || t->rtt.srtt_8 == 0 ||
 	    t->rtt.backoffs || t->snd.wnd == 0 || t->snd.probing ||
 	    !vtime_is_set(t->timers[TIMER_RETRANSMISSION]))
 		return;
@@ -329,6 +329,11 @@ void recovery_cumulative(struct engine *e, struct tcb *t)
 
 /* What is lost. */
 
+static uint32_t least(uint64_t a, uint32_t b)
+{
+	return a < b ? (uint32_t)a : b;
+}
+
 /* RFC 8985 6.2 step 4. */
 static uint32_t reordering_window(const struct tcb *t, const struct recovery *r)
 {
@@ -338,7 +343,7 @@ static uint32_t reordering_window(const struct tcb *t, const struct recovery *r)
 				 t->cc.dup_acks >= SACKED_SEGMENTS ||
 				 r->board.sacked > (SACKED_SEGMENTS - 1) * t->snd.mss))
 		return 0;
-	return wide < t->rtt.srtt_us ? (uint32_t)wide : t->rtt.srtt_us;
+	return least(wide, rtt_smoothed_us(t));
 }
 
 /* RFC 8985 6.2 step 5. The list is in the order in which things were sent: what follows the first that is
@@ -386,11 +391,6 @@ static void enter(struct engine *e, struct tcb *t, struct recovery *r)
 	/* RecoverFS, RFC 9937 6.1: what may yet be delivered, and what this ACK told of. */
 	r->prr.flight = tcb_flight(t) - r->board.sacked + r->news.delivered;
 	r->probe.out = false;
-}
-
-static uint32_t least(uint64_t a, uint32_t b)
-{
-	return a < b ? (uint32_t)a : b;
 }
 
 /* RFC 9937 6.2. SafeACK: `good`, the ACK moved SND.UNA and told of no further loss. */

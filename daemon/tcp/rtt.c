@@ -8,6 +8,7 @@ enum {
 	GRANULARITY_US = 1000,
 	BACKOFFS_MAX = 32,
 	AFTER_LOST_SYN_US = 3000000, /* RFC 6298 5.7 */
+	SAMPLE_MAX_US = 1 << 28, /* 8 times it is a number yet */
 };
 
 static uint32_t clamp_rto(const struct tcb *t, uint64_t us)
@@ -23,33 +24,46 @@ void rtt_open(struct tcb *t)
 	t->rtt.rto_us = clamp_rto(t, t->params->rto_initial_us); /* RFC 6298 2.1 */
 }
 
+uint32_t rtt_smoothed_us(const struct tcb *t)
+{
+	return t->rtt.srtt_8 ? max_u32((t->rtt.srtt_8 + 4) / 8, 1) : 0;
+}
+
+uint32_t rtt_variation_us(const struct tcb *t)
+{
+	return (t->rtt.var_4 + 2) / 4;
+}
+
 /* RFC 6298 2.2, 2.3 */
 static uint64_t measured(const struct tcb *t)
 {
-	return t->rtt.srtt_us + (uint64_t)max_u32(GRANULARITY_US, 4 * t->rtt.var_us);
+	return rtt_smoothed_us(t) + (uint64_t)max_u32(GRANULARITY_US, t->rtt.var_4);
 }
 
 void rtt_refit(struct tcb *t)
 {
-	t->rtt.rto_us = clamp_rto(t, t->rtt.srtt_us ? measured(t) : t->rtt.rto_us);
+	t->rtt.rto_us = clamp_rto(t, t->rtt.srtt_8 ? measured(t) : t->rtt.rto_us);
 }
 
+/* One measurement for each round trip, and not one for each ACK (see measure()): RFC 6298's gains are
+ * meant for that; RFC 7323 appendix G is about more of them. Fractions are kept and rounded, so that a
+ * steady round trip of a few microseconds is what comes out.
+ */
 void rtt_sample(struct tcb *t, uint64_t sample_us)
 {
-	const uint32_t us = (uint32_t)(sample_us == 0               ? 1
-				       : sample_us > UINT32_MAX / 8 ? UINT32_MAX / 8
-								    : sample_us);
+	const uint32_t us = max_u32(
+		(uint32_t)(sample_us < SAMPLE_MAX_US ? sample_us : SAMPLE_MAX_US), 1);
 
-	if (t->rtt.srtt_us == 0) { /* RFC 6298 2.2 */
-		t->rtt.srtt_us = us;
-		t->rtt.var_us = us / 2;
+	if (t->rtt.srtt_8 == 0) { /* RFC 6298 2.2 */
+		t->rtt.srtt_8 = 8 * us;
+		t->rtt.var_4 = 2 * us;
 		t->rtt.min_us = us;
-	} else { /* RFC 6298 2.3 */
-		const uint32_t srtt = t->rtt.srtt_us;
-		const uint32_t off = srtt > us ? srtt - us : us - srtt;
+	} else { /* RFC 6298 2.3; RTTVAR first */
+		const uint32_t srtt_8 = t->rtt.srtt_8;
+		const uint32_t off_8 = srtt_8 > 8 * us ? srtt_8 - 8 * us : 8 * us - srtt_8;
 
-		t->rtt.var_us = (uint32_t)((3ULL * t->rtt.var_us + off) / 4);
-		t->rtt.srtt_us = max_u32((uint32_t)((7ULL * srtt + us) / 8), 1);
+		t->rtt.var_4 = t->rtt.var_4 - (t->rtt.var_4 + 2) / 4 + (off_8 + 3) / 8;
+		t->rtt.srtt_8 = max_u32(srtt_8 - (srtt_8 + 4) / 8 + us, 1);
 		t->rtt.min_us = min_u32(t->rtt.min_us, us);
 	}
 	t->rtt.rto_us = clamp_rto(t, measured(t));

@@ -111,7 +111,9 @@ struct tcb {
 	} cc;
 	struct ecn ecn;
 	struct {
-		uint32_t srtt_us, var_us, min_us; /* srtt_us 0: not measured */
+		uint32_t srtt_8; /* SRTT in 1/8 us; 0: not measured */
+		uint32_t var_4; /* RTTVAR in 1/4 us */
+		uint32_t min_us;
 		uint32_t rto_us; /* without backoff */
 		uint8_t backoffs; /* in a row */
 	} rtt;
@@ -415,6 +417,9 @@ void rtt_refit(struct tcb *t);
 /* At ESTABLISHED, when the SYN was sent more than once: RFC 6298 5.7. */
 void rtt_after_lost_syn(struct tcb *t);
 uint32_t rtt_rto_us(const struct tcb *t); /* with backoff */
+/* SRTT and RTTVAR in microseconds; SRTT is 0 until something was measured. */
+uint32_t rtt_smoothed_us(const struct tcb *t);
+uint32_t rtt_variation_us(const struct tcb *t);
 
 /* output.c */
 /* An ACK is to be sent after all input is in. */

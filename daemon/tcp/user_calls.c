@@ -340,8 +340,8 @@ static void status_of_data(const struct engine *e, const struct tcb *t, struct c
 	s->snd_mss = t->snd.mss;
 	s->rcv_mss = t->rcv.mss;
 	s->path_mtu = tcb_path_mtu(t);
-	s->srtt_us = t->rtt.srtt_us;
-	s->rttvar_us = t->rtt.var_us;
+	s->srtt_us = rtt_smoothed_us(t);
+	s->rttvar_us = rtt_variation_us(t);
 	s->rttmin_us = t->rtt.min_us;
 	s->rto_us = rtt_rto_us(t);
 	s->backoffs = t->rtt.backoffs;

@@ -24,7 +24,7 @@ static void begin(struct tcb *t, int algorithm, uint32_t mss, uint32_t rtt_us)
 	params.congestion_control = algorithm;
 	t->params = &params;
 	t->snd.mss = mss;
-	t->rtt.srtt_us = rtt_us;
+	t->rtt.srtt_8 = 8 * rtt_us;
 	cc_open(t);
 }
 
