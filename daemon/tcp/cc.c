@@ -70,7 +70,7 @@ void cc_acked(struct engine *e, struct tcb *t, uint32_t acked)
 
 void cc_sent(const struct engine *e, struct tcb *t, bool idle)
 {
-	const uint32_t flight = tcb_flight(t);
+	const uint32_t flight = recovery_pipe(e, t); /* what was lost uses nothing */
 	const bool limited = flight + t->snd.mss > t->cc.cwnd;
 
 	if (idle)

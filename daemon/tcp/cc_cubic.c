@@ -95,7 +95,8 @@ static void grow_estimate(struct tcb *t, uint32_t acked)
 static uint32_t target(const struct tcb *t, uint32_t at)
 {
 	const uint32_t cwnd = t->cc.cwnd;
-	const uint32_t w = curve_window(&t->cc.cubic.curve, t->snd.mss, at + ticks(rtt_smoothed_us(t)));
+	const uint32_t w = curve_window(&t->cc.cubic.curve, t->snd.mss,
+					at + ticks(rtt_smoothed_us(t)));
 
 	return min_u32(max_u32(w, cwnd), cwnd + cwnd / 2);
 }

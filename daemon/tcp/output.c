@@ -502,7 +502,6 @@ static void sent(struct engine *e, struct tcb *t, const struct plan *p)
 	}
 	e->counters.text_bytes_out += p->n;
 	t->snd.last_at = e->now;
-	cc_sent(e, t, idle);
 	/* A probe's timer was set when the one before expired: its intervals double. */
 	if (!vtime_is_set(t->timers[TIMER_RETRANSMISSION]) || (idle && !p->probe))
 		tcb_rearm(e, t);
@@ -511,6 +510,7 @@ static void sent(struct engine *e, struct tcb *t, const struct plan *p)
 	t->snd.fast = t->snd.force = t->snd.tail_probe = false;
 	t->cc.frto_room -= min_u32(t->cc.frto_room, seq_ahead(next, nxt));
 	recovery_sent(e, t, p->at, next, nxt);
+	cc_sent(e, t, idle);
 }
 
 /* After a window that was shut, what is outstanding goes again: by the scoreboard, when there is one. */
