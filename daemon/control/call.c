@@ -13,6 +13,7 @@
 #include "base/macros.h"
 #include "control/held.h"
 #include "control/internal.h"
+#include "worker/crew.h"
 
 static call_fn *const methods[METHOD__COUNT] = {
 	[METHOD_LIST_CONNECTIONS] = call_list_connections,
@@ -307,7 +308,7 @@ void call_ask(struct call *c, enum worker_ask ask, void (*then)(struct call *c),
 	c->req.arg = c;
 	call_ref(c);
 	limit_set(c, "the worker", limit_us);
-	rc = worker_ask(c->control->cfg.worker, &c->req);
+	rc = crew_ask(c->control->cfg.crew, &c->req);
 	if (rc == 0)
 		return;
 	if (ask == WORKER_CONNECT && c->req.connect.fd >= 0)

@@ -136,7 +136,7 @@ static void on_status(struct call *c)
 	put(o, "pid", (uint64_t)getpid());
 	put(o, "uptime_us", now > cfg->started_us ? now - cfg->started_us : 0);
 	put(o, "started_us", cfg->started_us);
-	put(o, "workers", 1);
+	put(o, "workers", cfg->config->workers);
 	put(o, "connections", w->engine.conns);
 	(void)json_object_set_new(o, "states", states_json(&w->engine));
 	put(o, "listeners", served_count(cfg->listeners));

@@ -18,7 +18,7 @@
 
 struct control;
 struct event_base;
-struct worker;
+struct crew;
 
 /* result: what `reload` answers with, given away; NULL when rc is -Exxx. */
 typedef void control_reloaded_fn(void *arg, int rc, json_t *result, const struct errmsg *err);
@@ -28,7 +28,7 @@ struct control_config {
 	const char *directory; /* the runtime directory; borrowed */
 	struct config *config; /* the current one; a reload and set.tcp change it in place */
 	struct served *listeners;
-	struct worker *worker;
+	struct crew *crew;
 	struct record *record; /* NULL: none kept */
 	enum record_what record_what;
 	struct shield *shield; /* NULL: Shield=none */

@@ -32,16 +32,16 @@ static void timer_set(struct event *timer, uint64_t us)
 
 /* ---- stop ---- */
 
-static void on_worker_stopped(struct worker_request *req)
+static void on_crew_stopped(struct worker_request *req)
 {
 	struct daemon *d = req->arg;
 
-	d->worker_stopped = true;
+	d->crew_stopped = true;
 	(void)event_base_loopbreak(d->base);
 }
 
 /* The mailbox may be full: then the next tick asks again. */
-static void stop_worker(struct daemon *d)
+static void stop_crew(struct daemon *d)
 {
 	int rc;
 
@@ -49,14 +49,14 @@ static void stop_worker(struct daemon *d)
 		return;
 	d->stop_request = (struct worker_request){
 		.ask = WORKER_STOP,
-		.done = on_worker_stopped,
+		.done = on_crew_stopped,
 		.arg = d,
-		.stop.grace_us = d->ready ? d->config.stop_grace_us : 0,
+		.stop.grace_us = d->ready && !d->keep_rules ? d->config.stop_grace_us : 0,
 	};
-	rc = worker_ask(d->worker, &d->stop_request);
+	rc = crew_ask(d->crew, &d->stop_request);
 	d->stop_sent = rc == 0;
 	if (rc == -ESHUTDOWN) {
-		d->worker_stopped = true;
+		d->crew_stopped = true;
 		(void)event_base_loopbreak(d->base);
 	}
 }
@@ -78,19 +78,21 @@ void daemon_stop(struct daemon *d)
 	log_info("stopping");
 	(void)notify_send("STOPPING=1\nSTATUS=closing connections");
 	timer_set(d->stop_limit, d->config.stop_grace_us + STOP_EXTRA_US);
-	stop_worker(d);
+	stop_crew(d);
 }
 
 /* Something broke: the rules stay for the next start, so that the kernel answers nobody meanwhile. */
-static void daemon_fail(struct daemon *d)
+static void daemon_fail(struct daemon *d, unsigned index)
 {
-	log_error("worker 0 has ended: the daemon ends too. Its firewall rules stay, until the "
+	log_error("worker %u has ended: the daemon ends too. Its firewall rules stay, until the "
 		  "next start "
-		  "or tcpfsmd --cleanup");
+		  "or tcpfsmd --cleanup",
+		  index);
 	d->exit_code = EXIT_FAILURE;
 	d->keep_rules = true;
-	d->worker_stopped = true;
-	(void)event_base_loopbreak(d->base);
+	d->stopping = true;
+	timer_set(d->stop_limit, STOP_EXTRA_US);
+	stop_crew(d); /* the others */
 }
 
 /* ---- the watchdog ---- */
@@ -104,7 +106,7 @@ static void on_probe(struct worker_request *req)
 }
 
 /* It does not turn: has it ended? */
-static void probe(struct daemon *d)
+static void probe(struct daemon *d, unsigned index)
 {
 	struct worker_request *req;
 	int rc;
@@ -117,12 +119,12 @@ static void probe(struct daemon *d)
 	req->ask = WORKER_STATUS;
 	req->done = on_probe;
 	req->arg = d;
-	rc = worker_ask(d->worker, req);
+	rc = crew_ask_one(d->crew, index, req);
 	d->probing = rc == 0;
 	if (rc < 0)
 		free(req);
 	if (rc == -ESHUTDOWN)
-		daemon_fail(d);
+		daemon_fail(d, index);
 }
 
 static uint64_t tick_us(const struct daemon *d)
@@ -134,14 +136,16 @@ static uint64_t tick_us(const struct daemon *d)
 
 static void watch(struct daemon *d, uint64_t now)
 {
-	if (worker_is_alive(d->worker)) {
+	unsigned index;
+
+	if (crew_is_alive(d->crew, &index)) {
 		d->alive_us = now;
 		d->told_stuck = false;
 	} else if (!d->stopping) {
-		probe(d);
+		probe(d, index);
 	}
 	if (now - d->alive_us > STUCK_US && !d->told_stuck) {
-		log_error("worker 0 does not turn its loop");
+		log_error("worker %u does not turn its loop", index);
 		d->told_stuck = true;
 	}
 	/* At half the period, give or take half a tick. */
@@ -186,7 +190,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	watch(d, clock_monotonic_us());
 	watch_record(d);
 	if (d->stopping)
-		stop_worker(d);
+		stop_crew(d);
 	timer_set(d->tick, tick_us(d));
 }
 
@@ -264,26 +268,26 @@ static void serve(struct daemon *d)
 
 /* ---- the end ---- */
 
-/* After a failed start the worker may be running: end it, with no grace. */
-static void end_worker(struct daemon *d)
+/* After a failed start workers may be running: end them, with no grace. */
+static void end_crew(struct daemon *d)
 {
 	const uint64_t until = clock_monotonic_us() + STOP_EXTRA_US;
 	const struct timeval step = { .tv_usec = 50 * 1000 };
 
-	while (!d->worker_stopped && !d->ready && clock_monotonic_us() < until) {
-		stop_worker(d);
-		if (d->worker_stopped)
+	while (!d->crew_stopped && !d->ready && clock_monotonic_us() < until) {
+		stop_crew(d);
+		if (d->crew_stopped)
 			break;
 		(void)event_base_loopexit(d->base, &step);
 		(void)event_base_loop(d->base, EVLOOP_ONCE);
 	}
-	if (!d->worker_stopped) {
-		log_error("worker 0 does not stop: it is left behind");
+	if (!d->crew_stopped) {
+		log_error("the workers do not stop: they are left behind");
 		d->exit_code = EXIT_FAILURE;
 		return;
 	}
-	worker_free(d->worker);
-	d->worker = NULL;
+	crew_free(d->crew);
+	d->crew = NULL;
 }
 
 /* Rules of our name go, those of an earlier run that crashed included. */
@@ -315,19 +319,19 @@ static void end_events(struct daemon *d)
 static void daemon_end(struct daemon *d)
 {
 	if (d->listeners)
-		served_set_worker(d->listeners, NULL);
-	if (d->worker)
-		end_worker(d);
+		served_set_crew(d->listeners, NULL);
+	if (d->crew)
+		end_crew(d);
 	if (d->control)
 		control_stop(d->control);
-	if (!d->worker) {
+	if (!d->crew) {
 		record_close(d->record, RECORD_US);
 		control_free(d->control);
 		daemon_reload_forget(d);
 		spawner_free(d->spawner);
 	}
 	end_rules(d);
-	if (d->worker) {
+	if (d->crew) {
 		/* Its thread may still use everything: nothing is freed. */
 		paths_fini(&d->paths);
 		_exit(d->exit_code);

@@ -11,7 +11,7 @@
 #include "control/control.h"
 #include "control/paths.h"
 #include "control/served.h"
-#include "worker/worker.h"
+#include "worker/crew.h"
 
 enum { EXIT_CONFIG = 2 }; /* a wrong command line or configuration: starting again will not help */
 
@@ -29,7 +29,7 @@ struct daemon {
 	struct control *control;
 	struct spawner *spawner;
 	struct record *record;
-	struct worker *worker;
+	struct crew *crew;
 	struct event *on_term, *on_int, *on_hup, *tick, *stop_limit;
 	uint64_t started_us; /* CLOCK_REALTIME */
 
@@ -37,7 +37,7 @@ struct daemon {
 	struct worker_request stop_request;
 	bool ready; /* started, and systemd was told */
 	bool stopping, stop_sent;
-	bool worker_stopped; /* it has answered WORKER_STOP */
+	bool crew_stopped; /* it has answered WORKER_STOP */
 	bool keep_rules; /* it ends because something broke: the next start finds them again */
 	int exit_code;
 

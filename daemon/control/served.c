@@ -11,11 +11,11 @@
 
 #include "base/log.h"
 #include "host/sockets.h"
-#include "worker/worker.h"
+#include "worker/crew.h"
 
 struct served {
 	struct served_config cfg;
-	struct worker *worker; /* borrowed */
+	struct crew *crew; /* borrowed */
 	struct listener *list; /* room for 2 * SERVED_MAX: those that drain count too */
 	size_t n;
 	uint64_t last_id;
@@ -148,7 +148,7 @@ static void tick_arm(struct served *ls)
 	const struct timeval tv = { .tv_sec = (time_t)(us / 1000000),
 				    .tv_usec = (suseconds_t)(us % 1000000) };
 
-	if (ls->worker && (ls->unclean || draining(ls)))
+	if (ls->crew && (ls->unclean || draining(ls)))
 		(void)event_add(ls->tick, &tv);
 }
 
@@ -157,7 +157,7 @@ static void undo_rule(struct served *ls, bool configured)
 {
 	const struct timeval tv = { .tv_usec = RESHIELD_US };
 
-	if (!ls->worker)
+	if (!ls->crew)
 		return; /* all rules go, or all stay */
 	if (configured) {
 		ls->unclean = true;
@@ -206,7 +206,7 @@ static void ask_waiting(struct served *ls)
 {
 	while (ls->waiting && ls->asked < ASKED_MAX) {
 		struct listen_op *op = ls->waiting;
-		const int rc = worker_ask(ls->worker, &op->req);
+		const int rc = crew_ask(ls->crew, &op->req);
 
 		if (rc == -EAGAIN && ls->asked)
 			return;
@@ -229,7 +229,7 @@ static void on_answer(struct worker_request *req)
 
 	ls->asked--;
 	op->answered(op);
-	if (ls->worker)
+	if (ls->crew)
 		ask_waiting(ls);
 }
 
@@ -242,10 +242,10 @@ static int op_send(struct listen_op *op, void (*answered)(struct listen_op *op),
 
 	op->answered = answered;
 	op->req.done = on_answer;
-	if (!ls->worker)
+	if (!ls->crew)
 		rc = -ESHUTDOWN;
 	else if (!ls->waiting && ls->asked < ASKED_MAX)
-		rc = worker_ask(ls->worker, &op->req);
+		rc = crew_ask(ls->crew, &op->req);
 	else
 		rc = -EAGAIN;
 	if (rc == 0) {
@@ -350,12 +350,12 @@ void served_free(struct served *ls)
 	free(ls);
 }
 
-void served_set_worker(struct served *ls, struct worker *w)
+void served_set_crew(struct served *ls, struct crew *c)
 {
 	struct listen_op *op;
 
-	ls->worker = w;
-	while (!w && (op = waiting_take(ls))) {
+	ls->crew = c;
+	while (!c && (op = waiting_take(ls))) {
 		give_up_descriptor(op);
 		op->req.rc = errmsg(&op->req.err, -ESHUTDOWN, "the daemon is stopping");
 		op->answered(op);
@@ -421,6 +421,7 @@ static void request_fill(struct worker_request *req, const struct listener *l)
 	req->listen.local = spec->address;
 	req->listen.params = spec->tcp;
 	req->listen.backlog = spec->backlog;
+	req->listen.accepted_max = spec->backlog;
 	req->listen.max_connections = spec->max_connections;
 	req->listen.max_processes = spec->max_processes;
 	(void)snprintf(req->listen.name, sizeof(req->listen.name), "%s", spec->name);

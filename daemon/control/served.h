@@ -17,7 +17,7 @@
 #include "host/shield.h"
 
 struct event_base;
-struct worker;
+struct crew;
 
 enum { SERVED_MAX = CONFIG_LISTENERS_MAX };
 
@@ -50,7 +50,7 @@ int served_new(const struct served_config *cfg, struct served **ret_served, stru
 /* Leaves rules as they are. NULL is nothing. */
 void served_free(struct served *ls);
 /* Before anything is opened. Borrowed; NULL: none any more. */
-void served_set_worker(struct served *ls, struct worker *w);
+void served_set_crew(struct served *ls, struct crew *c);
 
 /* What can be known of a listener before it is opened: does its service exist, is its address one that
  * we may serve, does the kernel serve it already? */

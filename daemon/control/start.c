@@ -8,7 +8,7 @@
  *	capabilities	before threads, which inherit what is left
  *	record		its threads
  *	rules		before the first segment is taken; then their test
- *	worker		its thread
+ *	workers		their threads
  *	listeners	then READY
  */
 #include <errno.h>
@@ -220,7 +220,7 @@ static int engine_config_fill(const struct daemon *d, struct engine_config *ret_
 	return 0;
 }
 
-static int start_worker(struct daemon *d, struct errmsg *ret_err)
+static int start_crew(struct daemon *d, struct errmsg *ret_err)
 {
 	const struct config *config = &d->config;
 	const char *names[CONFIG_INTERFACES_MAX + 1] = { NULL };
@@ -236,15 +236,11 @@ static int start_worker(struct daemon *d, struct errmsg *ret_err)
 
 	for (size_t i = 0; i < config->interfaces_n; i++)
 		names[i] = config->interfaces[i];
-	if (config->workers > 1)
-		log_warning(
-			"Workers=%u: one worker serves all interfaces in this version; 1 is used",
-			config->workers);
 	rc = engine_config_fill(d, &wc.engine, ret_err);
 	if (rc == 0)
-		rc = worker_start(&wc, &d->worker, ret_err);
+		rc = crew_start(&wc, config->workers, &d->crew, ret_err);
 	if (rc == 0)
-		served_set_worker(d->listeners, d->worker);
+		served_set_crew(d->listeners, d->crew);
 	return rc;
 }
 
@@ -325,7 +321,7 @@ static int start_control(struct daemon *d, struct errmsg *ret_err)
 		.directory = d->paths.runtime,
 		.config = &d->config,
 		.listeners = d->listeners,
-		.worker = d->worker,
+		.crew = d->crew,
 		.record = d->record,
 		.record_what = record_what(&d->config),
 		.shield = d->shield,
@@ -383,7 +379,7 @@ int daemon_start(struct daemon *d, struct errmsg *ret_err)
 	if (rc == 0)
 		rc = raise_shield(d, ret_err);
 	if (rc == 0)
-		rc = start_worker(d, ret_err);
+		rc = start_crew(d, ret_err);
 	if (rc == 0)
 		rc = start_listeners(d, ret_err);
 	if (rc == 0)

@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every load of the packet is relative to the network header (SKF_NET_OFF), so that one program
- * serves interfaces with and without a link header. A load beyond the packet's end drops it.
- */
 #include "filter.h"
 
 #include <errno.h>
@@ -9,6 +6,8 @@
 #include <linux/if_packet.h>
 #include <netinet/in.h>
 #include <string.h>
+
+#include "emit.h"
 
 enum {
 	NEXT_HOP_BY_HOP = 0,
@@ -25,64 +24,6 @@ enum {
 enum { M_PORT = 0, M_ADDR = 1 };
 
 static const uint32_t accept_all = UINT32_MAX; /* octets to keep */
-
-static void emit_jump(struct filter *f, unsigned code, uint32_t k, unsigned jt, unsigned jf)
-{
-	if (f->n == BPF_MAXINSNS) {
-		f->too_long = true;
-		return;
-	}
-	f->insn[f->n++] = (struct sock_filter){ (uint16_t)code, (uint8_t)jt, (uint8_t)jf, k };
-}
-
-static void emit(struct filter *f, unsigned code, uint32_t k)
-{
-	emit_jump(f, code, k, 0, 0);
-}
-
-/* Loads what the kernel knows about the packet: SKF_AD_PROTOCOL and the like. */
-static void load_fact(struct filter *f, int fact)
-{
-	emit(f, BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + fact));
-}
-
-/* Loads octets of the IP packet; size is BPF_B, BPF_H or BPF_W. */
-static void load_ip(struct filter *f, unsigned size, int offset)
-{
-	emit(f, BPF_LD | size | BPF_ABS, (uint32_t)(SKF_NET_OFF + offset));
-}
-
-static void finish(struct filter *f, uint32_t keep)
-{
-	emit(f, BPF_RET | BPF_K, keep);
-}
-
-/* Compares A by `test` (BPF_JEQ, BPF_JGT, BPF_JSET) and drops the packet when it is not so, or is. */
-static void require(struct filter *f, unsigned test, uint32_t k)
-{
-	emit_jump(f, BPF_JMP | test | BPF_K, k, 1, 0);
-	finish(f, 0);
-}
-
-static void refuse(struct filter *f, unsigned test, uint32_t k)
-{
-	emit_jump(f, BPF_JMP | test | BPF_K, k, 0, 1);
-	finish(f, 0);
-}
-
-/* What follows, up to when_end(), runs only when A == k. What falls out of its end goes on behind it. */
-static unsigned when(struct filter *f, uint32_t k)
-{
-	emit_jump(f, BPF_JMP | BPF_JEQ | BPF_K, k, 1, 0);
-	emit(f, BPF_JMP | BPF_JA, 0);
-	return f->n - 1;
-}
-
-static void when_end(struct filter *f, unsigned begin)
-{
-	if (!f->too_long)
-		f->insn[begin].k = f->n - begin - 1;
-}
 
 /* Accepts M_PORT in min..max and, when words is not 0, M_ADDR equal to that many words of addr. */
 static void emit_owned(struct filter *f, uint16_t min, uint16_t max, const uint8_t *addr,
@@ -158,12 +99,6 @@ static void emit_level(struct filter *f, const struct link_owned *owned, size_t 
 	}
 }
 
-/* Octets relative to X. */
-static void load_from_x(struct filter *f, unsigned size, int offset)
-{
-	emit(f, BPF_LD | size | BPF_IND, (uint32_t)(SKF_NET_OFF + offset));
-}
-
 /* An ICMP error in a packet that is no fragment: M_PORT and M_ADDR become the source of the TCP segment that
  * it quotes, which is to be ours. We send no IP options, so none are quoted.
  */
@@ -201,18 +136,6 @@ static void emit_icmp6(struct filter *f)
 		load_ip(f, BPF_W, IP6_BYTES + ICMP_BYTES + 8 + 4 * (int)i);
 		emit(f, BPF_ST, M_ADDR + i);
 	}
-}
-
-/* Jumps over what follows, up to skip_end(). */
-static unsigned skip(struct filter *f)
-{
-	emit(f, BPF_JMP | BPF_JA, 0);
-	return f->n - 1;
-}
-
-static void skip_end(struct filter *f, unsigned begin)
-{
-	when_end(f, begin);
 }
 
 static void emit_ip4(struct filter *f, const struct link_owned *owned, size_t n,

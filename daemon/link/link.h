@@ -13,6 +13,7 @@
 
 #include "base/addr.h"
 #include "base/errmsg.h"
+#include "base/steer.h"
 
 struct link;
 
@@ -87,9 +88,16 @@ struct link {
 	const struct link_ops *ops;
 };
 
+/* Links that part among them what arrives, each flow to one: the n-th that is made is worker n's. */
+struct link_group {
+	struct steer steer; /* workers and key */
+	uint16_t ids[LINK_FDS]; /* the kernel's names for it; 0 before the first link */
+};
+
 /* All interfaces, those that appear later included. Frames sent by this machine are ignored; so are
  * those for another host's MAC. Takes nothing until set_owned(). -EPERM and others with a message.
+ * group: NULL when it is the only one; used during the call.
  */
-int link_packet_new(struct link **ret_link, struct errmsg *ret_err);
+int link_packet_new(struct link_group *group, struct link **ret_link, struct errmsg *ret_err);
 /* One socket for each family. Received packets are discarded by the kernel. */
 int link_rawip_new(struct link **ret_link, struct errmsg *ret_err);

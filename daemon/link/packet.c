@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "fanout.h"
 #include "filter.h"
 #include "ring.h"
 
@@ -404,7 +405,8 @@ static int open_socket(struct errmsg *ret_err)
 	return fd;
 }
 
-static int setup_ring(struct packet_link *p, unsigned i, struct errmsg *ret_err)
+static int setup_ring(struct packet_link *p, unsigned i, struct link_group *group,
+		      struct errmsg *ret_err)
 {
 	const struct sockaddr_ll all = { .sll_family = AF_PACKET,
 					 .sll_protocol = htons(ETH_P_ALL) };
@@ -429,10 +431,11 @@ static int setup_ring(struct packet_link *p, unsigned i, struct errmsg *ret_err)
 		rc = -errno;
 		return errmsg(ret_err, rc, "packet socket: bind: %s", strerror(-rc));
 	}
-	return 0;
+	rc = group ? fanout_join(p->fds[i], &group->steer, &group->ids[i]) : 0;
+	return rc ? errmsg(ret_err, rc, "packet socket: PACKET_FANOUT: %s", strerror(-rc)) : 0;
 }
 
-int link_packet_new(struct link **ret_link, struct errmsg *ret_err)
+int link_packet_new(struct link_group *group, struct link **ret_link, struct errmsg *ret_err)
 {
 	struct packet_link *p = calloc(1, sizeof(*p));
 	int rc = 0;
@@ -445,7 +448,7 @@ int link_packet_new(struct link **ret_link, struct errmsg *ret_err)
 	if (p->tx_fd < 0)
 		rc = p->tx_fd;
 	for (unsigned i = 0; i < RINGS && !rc; i++)
-		rc = setup_ring(p, i, ret_err);
+		rc = setup_ring(p, i, group, ret_err);
 	if (rc) {
 		packet_free(&p->link);
 		return rc;

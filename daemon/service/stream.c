@@ -274,22 +274,61 @@ const struct service_ops service_stream = {
 struct stream_accept {
 	int fd; /* owned; -1: stopped */
 	uint32_t backlog;
-	int line_cost; /* what one line adds to the kernel's count of unread octets; 0: not known yet */
+	int line_cost; /* what one line adds to the kernel's count of unread octets */
 };
+
+static ssize_t send_line(int sock, char line[static STREAM_LINE_BYTES], int fd)
+{
+	union {
+		char room[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { 0 };
+	struct iovec iov = { line, STREAM_LINE_BYTES };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control.room,
+			      .msg_controllen = sizeof(control.room) };
+	struct cmsghdr *const h = CMSG_FIRSTHDR(&msg);
+
+	h->cmsg_level = SOL_SOCKET;
+	h->cmsg_type = SCM_RIGHTS;
+	h->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(h), &fd, sizeof(int));
+	return sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* Several workers may write to one socket, so it is measured beside it. */
+static int measure_line(int fd, int *ret_cost)
+{
+	char line[STREAM_LINE_BYTES] = { 0 };
+	int ends[2], rc = 0;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return -errno;
+	if (send_line(ends[0], line, fd) < 0 || ioctl(ends[0], SIOCOUTQ, ret_cost) < 0)
+		rc = -errno;
+	(void)close(ends[0]);
+	(void)close(ends[1]);
+	return rc ? rc : *ret_cost > 0 ? 0 : -EIO;
+}
 
 int stream_accept_new(int fd, uint32_t backlog, struct stream_accept **ret_accept)
 {
 	struct stream_accept *const a = calloc(1, sizeof(*a));
 	/* A line takes about a KiB there; the kernel has a limit of its own. */
 	const int room = backlog < 65536 ? (int)backlog * 2048 : 1 << 27;
+	int rc;
 
 	if (!a)
 		return -ENOMEM;
 	a->backlog = backlog;
 	a->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	if (a->fd < 0) {
+	rc = a->fd < 0 ? -EMFILE : measure_line(fd, &a->line_cost);
+	if (rc) {
+		if (a->fd >= 0)
+			(void)close(a->fd);
 		free(a);
-		return -EMFILE;
+		return rc;
 	}
 	(void)setsockopt(a->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	*ret_accept = a;
@@ -314,31 +353,11 @@ void stream_accept_free(struct stream_accept *a)
 	free(a);
 }
 
-static ssize_t send_line(int sock, char line[static STREAM_LINE_BYTES], int fd)
-{
-	union {
-		char room[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = { 0 };
-	struct iovec iov = { line, STREAM_LINE_BYTES };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control.room,
-			      .msg_controllen = sizeof(control.room) };
-	struct cmsghdr *const h = CMSG_FIRSTHDR(&msg);
-
-	h->cmsg_level = SOL_SOCKET;
-	h->cmsg_type = SCM_RIGHTS;
-	h->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(h), &fd, sizeof(int));
-	return sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
 /* Hands the other end of s->fd to whoever accepts. The lines that wait are counted by the kernel. */
 static int hand_over(struct stream_accept *a, const struct session *s, int fd)
 {
 	char line[STREAM_LINE_BYTES], local[ENDPOINT_TEXT], remote[ENDPOINT_TEXT];
-	int before = 0, after = 0;
+	int waiting = 0;
 	ssize_t n;
 
 	memset(line, ' ', sizeof(line));
@@ -349,15 +368,13 @@ static int hand_over(struct stream_accept *a, const struct session *s, int fd)
 		       endpoint_format(&s->flow.remote, remote), s->flow.scope);
 	line[strlen(line)] = ' ';
 	line[sizeof(line) - 1] = '\n';
-	if (ioctl(a->fd, SIOCOUTQ, &before) < 0)
+	if (ioctl(a->fd, SIOCOUTQ, &waiting) < 0)
 		return -errno;
-	if (a->line_cost && before / a->line_cost >= (int)a->backlog)
+	if (waiting / a->line_cost >= (int)a->backlog)
 		return -EAGAIN;
 	n = send_line(a->fd, line, fd);
 	if (n != (ssize_t)sizeof(line))
 		return n < 0 ? -errno : -EMSGSIZE;
-	if (!before && ioctl(a->fd, SIOCOUTQ, &after) == 0 && after > a->line_cost)
-		a->line_cost = after;
 	return 0;
 }
 

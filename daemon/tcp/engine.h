@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/steer.h"
 #include "tcp/icmp.h"
 #include "tcp/params.h"
 #include "tcp/segment.h"
@@ -55,6 +56,7 @@ struct engine_config {
 	uint64_t secret[2]; /* key of the ISN function and the connection table, RFC 6528 */
 	uint64_t serial_first; /* serial of the first connection; then one more each */
 	uint64_t serial_step; /* distance of serials, so that workers do not collide; 0 is 1 */
+	struct steer steer; /* of several engines: a port chosen here makes the flow this one's */
 };
 
 enum { ENGINE_CHUNK_BYTES = 16384 };

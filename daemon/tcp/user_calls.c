@@ -32,7 +32,7 @@ static WRAPS int choose_port(struct engine *e, struct flow *f)
 	offset = isn_port_offset(e, f);
 	for (uint32_t i = 0; i < n; i++) {
 		f->local.port = (uint16_t)(e->cfg.local_port_min + (offset + e->ephemeral++) % n);
-		if (!table_find(e, f, table_hash(e, f)))
+		if (steer_is_mine(&e->cfg.steer, f) && !table_find(e, f, table_hash(e, f)))
 			return 0;
 	}
 	return -EADDRNOTAVAIL;

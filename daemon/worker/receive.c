@@ -18,6 +18,9 @@ static bool is_ours(const struct worker *w, const struct flow *f, uint32_t ifind
 		return false;
 	if (!own_has(&w->own, &f->local, is_local) || is_martian(w, f, ifindex))
 		return false;
+	/* The kernel has parted them; one of another worker's that comes here is not to be reset. */
+	if (!steer_is_mine(&w->cfg.engine.steer, f))
+		return false;
 	return !netview_is_subnet_broadcast(w->view, &f->local.addr) &&
 	       !netview_is_subnet_broadcast(w->view, &f->remote.addr);
 }

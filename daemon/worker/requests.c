@@ -93,7 +93,8 @@ static int choose_source(struct worker *w, struct worker_request *req, struct fl
 		return 0;
 	if (w->cfg.answer_neighbours &&
 	    (own_has_addr(&w->own, &flow->local.addr) ||
-	     netview_is_onlink(w->view, ret_path->ifindex, &flow->local.addr)))
+	     (w->cfg.index == 0 && /* who is asked for neighbours */
+	      netview_is_onlink(w->view, ret_path->ifindex, &flow->local.addr))))
 		return 0;
 	return errmsg(&req->err, -EADDRNOTAVAIL, "%s: not an address of this machine",
 		      addr_format(&flow->local.addr, text));

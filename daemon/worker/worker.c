@@ -304,10 +304,11 @@ static int open_network(struct worker *w, struct errmsg *ret_err)
 	int rc = netview_new(w->cfg.interfaces, &w->view, ret_err);
 
 	if (!rc)
-		rc = link_packet_new(&w->packet, ret_err);
+		rc = link_packet_new(w->cfg.group, &w->packet, ret_err);
 	if (!rc)
 		rc = link_rawip_new(&w->rawip, ret_err);
 	w->cfg.interfaces = NULL; /* the caller's; needed no more */
+	w->cfg.group = NULL;
 	w->lo_ifindex = if_nametoindex("lo");
 	return rc;
 }

@@ -29,6 +29,7 @@ struct worker_config {
 	struct record *record; /* NULL: none kept. Borrowed */
 	enum record_what record_what;
 	struct spawner *spawner; /* borrowed; NULL: no exec services */
+	struct link_group *group; /* NULL: it is alone. Used by worker_start() only */
 	struct event_base *home; /* the main thread's, where answers come back. Made with locking */
 };
 
@@ -97,6 +98,7 @@ struct worker_request {
 			 * the worker, also on failure. Else fd means nothing. */
 			bool stream;
 			int fd;
+			uint32_t accepted_max; /* a program's: how many may wait for it at a time */
 			char name[64];
 			char service[SERVICE_TEXT_MAX];
 		} listen;

@@ -35,6 +35,7 @@ BUILD = pathlib.Path(os.environ.get('TCPFSM_BUILD', '.'))
 SOURCE = pathlib.Path(os.environ.get('TCPFSM_SOURCE', pathlib.Path(__file__).resolve().parents[2]))
 TCPFSMD = BUILD / 'daemon' / 'tcpfsmd'
 TCPFSMCTL = BUILD / 'ctl' / 'tcpfsmctl'
+WORKERS = os.environ.get('TCPFSM_WORKERS')  # for daemons whose configuration does not say
 SLOW = float(os.environ.get('TCPFSM_SLOW', '1'))  # sanitizer builds wait longer
 
 
@@ -81,6 +82,8 @@ class Daemon:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         self.notify.bind(name)
+        if WORKERS and 'Workers=' not in (config or ''):
+            args = ['-o', f'Daemon.Workers={WORKERS}', *args]
         env = dict(os.environ, RUNTIME_DIRECTORY=str(self.run), STATE_DIRECTORY=str(self.state), NOTIFY_SOCKET=name)
         self.proc = lab.popen(ns, [*prefix, str(TCPFSMD), '-c', str(self.conf), *args], env=env,
                               stdout=subprocess.DEVNULL, stderr=self.log.open('ab'))

@@ -218,11 +218,11 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 		fake_answer(0);
 }
 
-int worker_ask(struct worker *w, struct worker_request *req)
+int crew_ask(struct crew *c, struct worker_request *req)
 {
 	const struct timeval soon = { 0 };
 
-	(void)w;
+	(void)c;
 	if (fake.ask_rc)
 		return fake.ask_rc;
 	fake.asks[fake.asks_n++] = req;

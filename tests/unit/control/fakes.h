@@ -12,7 +12,7 @@
 #include "config/config.h"
 #include "host/shield.h"
 #include "record/record.h"
-#include "worker/worker.h"
+#include "worker/crew.h"
 
 enum { FAKE_ASKS_MAX = 4096, FAKE_ROWS_MAX = 4096, FAKE_RULES_MAX = 64 };
 
@@ -23,7 +23,7 @@ struct fake {
 	struct worker_request *asks[FAKE_ASKS_MAX]; /* not answered yet, oldest first */
 	size_t asks_n, asked; /* now; ever */
 	bool hold; /* leave them in asks[] until fake_answer() */
-	int ask_rc; /* what worker_ask() gives; not 0: nothing is taken */
+	int ask_rc; /* what crew_ask() gives; not 0: nothing is taken */
 	int listen_rc, connect_rc,
 		end_rc; /* what WORKER_LISTEN, _CONNECT, _CLOSE and _RESET end by */
 	const char *say; /* written into a connect's descriptor; NULL: nothing */

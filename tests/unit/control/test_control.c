@@ -97,7 +97,7 @@ static void world_open(bool shield, bool record)
 		.poll_us = 1000,
 	};
 	assert_int_equal(served_new(&sc, &w.served, &err), 0);
-	served_set_worker(w.served, token());
+	served_set_crew(w.served, token());
 	assert_int_equal(served_shield(w.served, NULL, 0, &err), 0);
 	assert_int_equal(control_new(w.dir, "", &w.control, &err), 0);
 	cc = (struct control_config){
@@ -105,7 +105,7 @@ static void world_open(bool shield, bool record)
 		.directory = w.dir,
 		.config = &w.config,
 		.listeners = w.served,
-		.worker = token(),
+		.crew = token(),
 		.record = record ? token() : NULL,
 		.record_what = RECORD_TRANSITIONS,
 		.shield = w.shield,

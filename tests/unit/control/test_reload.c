@@ -98,7 +98,7 @@ static int setup(void **state)
 	tcp_params_default(&fake.config.tcp);
 	sc.base = d.base;
 	assert_int_equal(served_new(&sc, &d.listeners, &err), 0);
-	served_set_worker(d.listeners, token());
+	served_set_crew(d.listeners, token());
 	specs[0] = spec("e", 7, "echo");
 	specs[1] = spec("f", 70, "echo");
 	configure(1);

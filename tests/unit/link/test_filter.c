@@ -15,16 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bpf.h"
 #include "link/filter.h"
-
-/* A packet as the kernel shows it to a filter: from the network header on, and some facts. */
-struct shown {
-	uint8_t ip[128];
-	uint32_t len;
-	uint32_t protocol, pkttype;
-	bool tagged;
-	uint32_t tag;
-};
 
 static struct filter prog;
 static uint64_t seed = 99;
@@ -37,102 +29,9 @@ static uint32_t below(uint32_t n)
 	return (uint32_t)((seed >> 20) % n);
 }
 
-static bool load(const struct shown *s, uint32_t k, uint32_t x, unsigned size, uint32_t *ret)
-{
-	const int32_t at = (int32_t)k;
-	const uint32_t n = size == BPF_W ? 4 : size == BPF_H ? 2 : 1;
-	uint32_t off, v = 0;
-
-	if (at >= SKF_AD_OFF) {
-		switch (at - SKF_AD_OFF) {
-		case SKF_AD_PROTOCOL:
-			*ret = s->protocol;
-			return true;
-		case SKF_AD_PKTTYPE:
-			*ret = s->pkttype;
-			return true;
-		case SKF_AD_VLAN_TAG:
-			*ret = s->tag;
-			return true;
-		case SKF_AD_VLAN_TAG_PRESENT:
-			*ret = s->tagged;
-			return true;
-		default:
-			fail_msg("unknown fact %d", at - SKF_AD_OFF);
-		}
-	}
-	assert_true(at >= SKF_NET_OFF);
-	off = (uint32_t)(at - SKF_NET_OFF) + x;
-	if (off + n > s->len)
-		return false;
-	for (uint32_t i = 0; i < n; i++)
-		v = v << 8 | s->ip[off + i];
-	*ret = v;
-	return true;
-}
-
-static bool compare(unsigned code, uint32_t a, uint32_t k)
-{
-	switch (BPF_OP(code)) {
-	case BPF_JEQ:
-		return a == k;
-	case BPF_JGT:
-		return a > k;
-	case BPF_JGE:
-		return a >= k;
-	case BPF_JSET:
-		return (a & k) != 0;
-	default:
-		fail_msg("unknown jump %x", code);
-		return false;
-	}
-}
-
 static bool run(const struct filter *f, const struct shown *s)
 {
-	uint32_t a = 0, x = 0, mem[BPF_MEMWORDS] = { 0 };
-
-	for (uint32_t pc = 0;; pc++) {
-		const struct sock_filter *in = &f->insn[pc];
-
-		assert_true(pc < f->n);
-		switch (BPF_CLASS(in->code)) {
-		case BPF_RET:
-			return in->k != 0;
-		case BPF_LD:
-			if (BPF_MODE(in->code) == BPF_MEM)
-				a = mem[in->k];
-			else if (BPF_MODE(in->code) == BPF_LEN)
-				a = s->len;
-			else if (!load(s, in->k, BPF_MODE(in->code) == BPF_IND ? x : 0,
-				       BPF_SIZE(in->code), &a))
-				return false;
-			break;
-		case BPF_LDX:
-			assert_int_equal(in->code, BPF_LDX | BPF_B | BPF_MSH);
-			if (!load(s, in->k, 0, BPF_B, &x))
-				return false;
-			x = (x & 15) * 4;
-			break;
-		case BPF_ST:
-			mem[in->k] = a;
-			break;
-		case BPF_MISC:
-			if (in->code == (BPF_MISC | BPF_TAX))
-				x = a;
-			else
-				a = x;
-			break;
-		case BPF_JMP:
-			if (BPF_OP(in->code) == BPF_JA)
-				pc += in->k;
-			else
-				pc += compare(in->code, a, in->k) ? in->jt : in->jf;
-			break;
-		default:
-			fail_msg("unknown class %x", in->code);
-		}
-	}
+	return bpf_run(f, s) != 0;
 }
 
 /* Addresses and ports are few, so that packets meet entries. */

@@ -311,12 +311,12 @@ static int make_rig(void **state)
 	for (size_t i = 0; i < sizeof(text); i++)
 		text[i] = (uint8_t)(i * 2654435761u >> 13);
 	make_network();
-	if (link_packet_new(&rig.a, &err) || link_rawip_new(&rig.raw, &err)) {
+	if (link_packet_new(NULL, &rig.a, &err) || link_rawip_new(&rig.raw, &err)) {
 		(void)fprintf(stderr, "%s\n", err.text);
 		return -1;
 	}
 	enter(rig.ns_b);
-	if (link_packet_new(&rig.b, &err)) {
+	if (link_packet_new(NULL, &rig.b, &err)) {
 		(void)fprintf(stderr, "%s\n", err.text);
 		return -1;
 	}
@@ -349,7 +349,7 @@ static void nothing_is_received_before_set_owned(void **state)
 	uint16_t ports[1];
 
 	enter(rig.ns_b);
-	assert_int_equal(link_packet_new(&fresh_link, NULL), 0);
+	assert_int_equal(link_packet_new(NULL, &fresh_link, NULL), 0);
 	enter(rig.ns_a);
 	own_ports(rig.b, SENTINEL, SENTINEL);
 	a_sends("10.77.0.3", 7);
@@ -907,6 +907,51 @@ static void small_and_large_packets_keep_their_order(void **state)
 	assert_int_equal(count(rig.b).kernel_drops, 0);
 }
 
+/* Three links part what comes: each flow's packets, small and large, at the link that steer_worker() names. */
+static void links_of_a_group_part_flows(void **state)
+{
+	enum { LINKS = 3, FLOWS = 60 };
+	struct link_group group = { .steer = { .workers = LINKS,
+					       .key = { 0x9e3779b1, 0x85ebca77 } } };
+	struct link *links[LINKS];
+	unsigned got[LINKS] = { 0 }, want[LINKS] = { 0 };
+	struct errmsg err;
+
+	enter(rig.ns_b);
+	for (unsigned i = 0; i < LINKS; i++) {
+		assert_int_equal(link_packet_new(&group, &links[i], &err), 0);
+		own_ports(links[i], 7, 7);
+	}
+	enter(rig.ns_a);
+	for (unsigned i = 0; i < FLOWS; i++) {
+		struct segment s = segment_to(i % 2 ? "10.77.0.3" : "fd77::3", 7);
+
+		s.flow.local.port = (uint16_t)(5000 + i);
+		s.spans_n = 1;
+		s.text[0] = (struct span){ text, i % 3 ? 100 : 20000 };
+		s.piece_bytes = i % 3 ? 0 : MSS;
+		want[steer_worker(&group.steer, &s.flow.local.addr, s.flow.local.port, 7)]++;
+		send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
+	}
+	rig.a->ops->flush(rig.a);
+	for (unsigned i = 0; i < LINKS; i++) {
+		struct steer mine = group.steer;
+		struct segment s;
+		struct frame f;
+
+		mine.index = i;
+		assert_true(want[i] > 0);
+		for (; got[i] < want[i]; got[i]++) {
+			assert_true(next_frame(links[i], &f));
+			assert_decodes(&f, &s);
+			assert_true(steer_is_mine(&mine, &s.flow));
+		}
+		assert_int_equal(links[i]->ops->receive(links[i], &f, 1), 0);
+	}
+	for (unsigned i = 0; i < LINKS; i++)
+		links[i]->ops->free(links[i]);
+}
+
 static void a_full_queue_is_counted_by_us_after_the_kernel(void **state)
 {
 	const struct segment s = super_segment("10.77.0.3", TEXT);
@@ -1037,6 +1082,7 @@ int main(void)
 		cmocka_unit_test_setup(an_interface_that_goes_down_is_survived, fresh),
 		cmocka_unit_test_setup(batches_of_many_keep_order_and_count, fresh),
 		cmocka_unit_test_setup(small_and_large_packets_keep_their_order, fresh),
+		cmocka_unit_test_setup(links_of_a_group_part_flows, fresh),
 		cmocka_unit_test_setup(a_full_queue_is_counted_by_us_after_the_kernel, fresh),
 		cmocka_unit_test_setup(frames_beyond_64_kib_are_counted_as_truncated, fresh),
 		cmocka_unit_test_setup(an_interface_without_link_header_works_both_ways, fresh),

@@ -371,6 +371,38 @@ static void test_limits(void **state)
 	talk_close(&t);
 }
 
+/* Of several engines each chooses ports by which the answers come to it; a port that is given is taken. */
+static void test_ports_by_which_the_answers_come(void **state)
+{
+	struct engine_config cfg = talk_config();
+	const struct steer steer = { .workers = 3, .index = 2, .key = { 0x9e3779b1, 0x85ebca77 } };
+	struct conn_open open = {
+		.flow = { .local = { addr_v4(10, 0, 0, 1), 0 },
+			  .remote = { addr_v4(10, 0, 0, 2), 9 } },
+		.params = params(),
+	};
+	unsigned mine = 0, n = 0;
+	struct talk t;
+	conn_id id;
+
+	cfg.steer = steer;
+	talk_open(&t, &cfg, &cfg);
+	for (uint32_t port = cfg.local_port_min; port <= cfg.local_port_max; port++)
+		mine += steer_worker(&steer, &open.flow.remote.addr, 9, (uint16_t)port) == 2;
+	assert_in_range(mine, 1, cfg.local_port_max - cfg.local_port_min);
+	while (engine_connect(t.e[TALK_A], t.now, &open, &id) == 0) {
+		const struct flow f = status(&t, TALK_A, id).flow;
+
+		assert_true(steer_is_mine(&steer, &f));
+		n++;
+	}
+	assert_int_equal(n, mine);
+	assert_int_equal(engine_connect(t.e[TALK_A], t.now, &open, &id), -EADDRNOTAVAIL);
+	open.flow.local.port = 1;
+	assert_int_equal(engine_connect(t.e[TALK_A], t.now, &open, &id), 0);
+	talk_close(&t);
+}
+
 /* TIME-WAIT has a limit: the oldest gives way. */
 static void test_time_wait_max(void **state)
 {
@@ -559,6 +591,7 @@ int main(void)
 		cmocka_unit_test(test_unread_at_close),
 		cmocka_unit_test(test_same_again),
 		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_ports_by_which_the_answers_come),
 		cmocka_unit_test(test_time_wait_max),
 		cmocka_unit_test(test_backlog),
 		cmocka_unit_test(test_waiting_for_chunks),
