@@ -408,6 +408,18 @@ static size_t fill(int fd)
 	return filled;
 }
 
+/* It lies in front of what fills the socket. */
+static int put_syn_text(const struct tcpfsm_connect *c, int end)
+{
+	if (c->syn_text_len > TCPFSM_SYN_TEXT_MAX)
+		return -EMSGSIZE;
+	if (c->syn_text_len &&
+	    syscall(SYS_sendto, end, c->syn_text, c->syn_text_len, MSG_DONTWAIT | MSG_NOSIGNAL,
+		    NULL, 0) != (long)c->syn_text_len)
+		return -ENOBUFS;
+	return 0;
+}
+
 static void connect_params(const struct tcpfsm_connect *c, size_t skip,
 			   char params[static REQUEST_MAX])
 {
@@ -417,6 +429,9 @@ static void connect_params(const struct tcpfsm_connect *c, size_t skip,
 	endpoint_text(&c->remote, false, remote);
 	n = snprintf(params, REQUEST_MAX, "\"address\":\"%s\",\"passed\":true,\"skip\":%zu", remote,
 		     skip);
+	if (c->syn_text_len)
+		n += snprintf(params + n, REQUEST_MAX - (size_t)n, ",\"syn_text\":%zu",
+			      c->syn_text_len);
 	if (c->source) {
 		endpoint_text(c->source, true, source);
 		n += snprintf(params + n, REQUEST_MAX - (size_t)n, ",\"source\":\"%s\"", source);
@@ -435,6 +450,11 @@ int tcpfsm_connect_begin(const struct tcpfsm_connect *c, int end, int daemon_end
 	char params[REQUEST_MAX], answer[ANSWER_MAX], local[ENDPOINT_MAX];
 	int rc, better;
 
+	rc = put_syn_text(c, end);
+	if (rc) {
+		(void)syscall(SYS_close, daemon_end);
+		return rc;
+	}
 	connect_params(c, fill(end), params);
 	rc = call(c->path, "connect", params, daemon_end, answer);
 	better = tcpfsm_error(end);

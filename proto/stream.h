@@ -16,8 +16,10 @@
 #include <sys/socket.h>
 
 enum {
-	TCPFSM_BACKLOG_MAX = 400
-}; /* the kernel holds no more unaccepted descriptors than about this */
+	TCPFSM_BACKLOG_MAX =
+		400, /* the kernel holds no more unaccepted descriptors than about this */
+	TCPFSM_SYN_TEXT_MAX = 1400
+};
 
 struct tcpfsm_name {
 	uint64_t id; /* the daemon's number of it; 0: a listener */
@@ -32,6 +34,10 @@ struct tcpfsm_connect {
 	struct sockaddr_in6 remote;
 	const struct sockaddr_in6 *source; /* NULL: any; port 0: any of the daemon's */
 	const char *tcp; /* NULL, or KEY=VALUE,... of [Tcp] */
+	/* With FastOpen=client in tcp: at most TCPFSM_SYN_TEXT_MAX octets to go with the SYN when that is
+	 * possible, or behind the handshake. The peer may see them twice. */
+	const void *syn_text;
+	size_t syn_text_len;
 };
 
 /* What the daemon knows of an open connection. Octets and microseconds. */
@@ -53,7 +59,8 @@ int tcpfsm_address(const struct sockaddr *sa, socklen_t len, struct sockaddr_in6
  * flags: SOCK_NONBLOCK (of the program's end), SOCK_CLOEXEC. */
 int tcpfsm_pair(int flags, int ret_ends[2]);
 /* Sends the SYN. The program's end becomes writable when the connection is there or has failed; after
- * a failure it is good for nothing but tcpfsm_error() and close(). daemon_end is closed by this. */
+ * a failure it is good for nothing but tcpfsm_error() and close(). daemon_end is closed by this.
+ * -EMSGSIZE: syn_text_len. */
 int tcpfsm_connect_begin(const struct tcpfsm_connect *c, int end, int daemon_end,
 			 struct tcpfsm_name *ret_name);
 /* -EINPROGRESS: not yet; 0: it is there; else why not. timeout_ms as poll(2); -EINTR. */

@@ -30,6 +30,15 @@ static const struct key_word personalities[] = { { "linux", TCP_AS_LINUX },
 static const struct key_word ecn_modes[] = {
 	{ "off", TCP_ECN_OFF }, { "on", TCP_ECN_ON }, { "passive", TCP_ECN_PASSIVE }, { NULL, 0 }
 };
+static const struct key_word cookie_modes[] = { { "no", TCP_COOKIES_NO },
+						{ "auto", TCP_COOKIES_AUTO },
+						{ "always", TCP_COOKIES_ALWAYS },
+						{ NULL, 0 } };
+static const struct key_word fast_open_modes[] = { { "off", TCP_FAST_OPEN_OFF },
+						   { "client", TCP_FAST_OPEN_CLIENT },
+						   { "server", TCP_FAST_OPEN_SERVER },
+						   { "both", TCP_FAST_OPEN_BOTH },
+						   { NULL, 0 } };
 static const struct key_word log_levels[] = {
 	{ "error", LOG_LEVEL_ERROR },   { "warning", LOG_LEVEL_WARNING },
 	{ "notice", LOG_LEVEL_NOTICE }, { "info", LOG_LEVEL_INFO },
@@ -89,11 +98,16 @@ const struct key keys[KEYS_N] = {
 	OPENING("InitialWindow", NUMBER, initial_window, 1, 64, NULL, NULL, "segments sent before the first acknowledgement"),
 	TCP("CongestionControl", WORD, congestion_control, 0, 0, NULL, controllers, "how fast the network is found to be"),
 	OPENING("Ecn", WORD, ecn, 0, 0, NULL, ecn_modes, "congestion marks instead of losses; passive: when the peer asks"),
+	OPENING("SynCookies", WORD, syn_cookies, 0, 0, NULL, cookie_modes, "answer a SYN without keeping a record; auto: when none is left"),
+	OPENING("FastOpen", WORD, fast_open, 0, 0, NULL, fast_open_modes, "text in the SYN, for peers that have shown before who they are"),
+	OPENING("FastOpenQueue", NUMBER, fast_open_queue, 1, 1000000, NULL, NULL, "half-open connections of a listener with text taken from the SYN"),
 	OPENING("Personality", WORD, personality, 0, 0, NULL, personalities, "the system that a fingerprint takes us for"),
 	OPENING("MSS", NUMBER, mss, 64, 65495, "auto", NULL, "largest segment asked of the peer; auto: what the link carries"),
 	TCP("TTL", NUMBER, ttl, 1, 255, NULL, NULL, "time to live, or hop limit, of what is sent"),
 	TCP("DSCP", NUMBER, dscp, 0, 63, NULL, NULL, "differentiated services code point of what is sent"),
 	TCP("Nagle", SWITCH, nagle, 0, 0, NULL, NULL, "gather small segments while octets are unacknowledged"),
+	TCP("DropSynFin", SWITCH, drop_syn_fin, 0, 0, NULL, NULL, "pass over a SYN that has a FIN"),
+	OPENING("Blackhole", SWITCH, blackhole, 0, 0, NULL, NULL, "send no RST for what belongs to no connection"),
 	OPENING("Timestamps", SWITCH, timestamps, 0, 0, NULL, NULL, "offer the timestamps option"),
 	OPENING("WindowScaling", SWITCH, window_scaling, 0, 0, NULL, NULL, "offer the window scale option"),
 	OPENING("Sack", SWITCH, sack, 0, 0, NULL, NULL, "selective acknowledgements"),

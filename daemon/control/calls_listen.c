@@ -352,6 +352,7 @@ static void connect_passed(struct call *c)
 
 	c->req.connect.early = true;
 	c->req.connect.skip = (uint32_t)skip;
+	c->req.connect.syn_text = (uint32_t)proto_param_number(c->params, "syn_text", 0);
 	call_ask(c, WORKER_CONNECT, on_connected, CALL_LIMIT_US);
 }
 
@@ -368,7 +369,11 @@ void call_connect(struct call *c)
 		call_fail(c, PROTO_INVALID_PARAMS, "skip: at most %d", SKIP_MAX);
 		return;
 	}
-
+	if (passed && proto_param_number(c->params, "syn_text", 0) > WORKER_SYN_TEXT_MAX) {
+		(void)close(fd);
+		call_fail(c, PROTO_INVALID_PARAMS, "syn_text: at most %d", WORKER_SYN_TEXT_MAX);
+		return;
+	}
 	if (stream && (c->in_batch || (!c->id && !c->text))) {
 		call_fail(c, PROTO_INVALID_PARAMS,
 			  "stream: only in a request of its own, for its answer carries a "

@@ -126,6 +126,19 @@ static void give(struct call *c, const struct config_listener *spec)
 		on_taken(c, rc, &err);
 }
 
+/* What comes to no listener goes by [Tcp] itself. */
+static void give_unserved(struct call *c, const struct tcp_params *params)
+{
+	struct errmsg err;
+	int rc;
+
+	call_ref(c);
+	c->pending++;
+	rc = served_set_unserved(c->control->cfg.listeners, params, on_taken, c, &err);
+	if (rc < 0)
+		on_taken(c, rc, &err);
+}
+
 static bool follows(const struct call *c, const struct listener *l)
 {
 	return l->state != LISTENER_DRAINING && l->spec.tcp_from[c->key - keys] == FROM_DAEMON;
@@ -179,6 +192,7 @@ static void set_daemon(struct call *c)
 	config_tcp_note(config, c->key);
 	call_ref(c);
 	c->pending = 1;
+	give_unserved(c, &params);
 	for (size_t i = 0; (l = served_nth(ls, i)) != NULL; i++) {
 		struct config_listener spec = l->spec;
 

@@ -185,6 +185,20 @@ static void change_params(struct reload *r, const struct config_listener *spec)
 		on_change(change, rc, &err);
 }
 
+/* What comes to no listener goes by [Tcp] itself. */
+static void change_unserved(struct reload *r, const struct tcp_params *tcp)
+{
+	struct change *change = change_new(r, NULL, "none");
+	struct errmsg err;
+	int rc;
+
+	if (!change)
+		return;
+	rc = served_set_unserved(r->d->listeners, tcp, on_change, change, &err);
+	if (rc < 0)
+		on_change(change, rc, &err);
+}
+
 /* Same address; does anything but [Tcp] differ? */
 static bool must_reopen(const struct config_listener *a, const struct config_listener *b)
 {
@@ -343,6 +357,8 @@ static void reload_carry_out(struct reload *r, struct config *config)
 	remove_old(r, config);
 	/* All rules in one go. When that fails, each listener will say for itself what is wrong. */
 	(void)served_shield(d->listeners, config->listeners, config->listeners_n, NULL);
+	if (!config_tcp_eq(&config->tcp, &d->config.tcp))
+		change_unserved(r, &config->tcp);
 	for (size_t i = 0; i < config->listeners_n; i++)
 		take_new(r, &config->listeners[i]);
 	follow(r, config);

@@ -262,6 +262,8 @@ static bool row_flag(const struct row *row, enum proto_field f)
 
 	if (f == FIELD_ECN)
 		return tcp->ecn;
+	if (f == FIELD_FAST_OPEN)
+		return tcp->fast_open;
 	if (f == FIELD_SACK)
 		return tcp->sack;
 	return f == FIELD_TIMESTAMPS ? tcp->timestamps : tcp->window_scaling;

@@ -558,6 +558,18 @@ int served_set_params(struct served *ls, const struct config_listener *spec, ser
 	return rc;
 }
 
+int served_set_unserved(struct served *ls, const struct tcp_params *params, served_done_fn *done,
+			void *arg, struct errmsg *ret_err)
+{
+	struct listen_op *op = op_new(ls, WORKER_SET_PARAMS, 0, done, arg);
+
+	if (!op)
+		return errmsg(ret_err, -ENOMEM, "no memory");
+	op->req.set_params.id = 0;
+	op->req.set_params.params = *params;
+	return op_send(op, op_finish, ret_err);
+}
+
 const struct listener *served_by_id(const struct served *ls, uint64_t id)
 {
 	return find_id(ls, id);

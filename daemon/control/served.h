@@ -74,6 +74,9 @@ int served_close(struct served *ls, const struct endpoint *address, served_done_
  * served_find() gave, changed. */
 int served_set_params(struct served *ls, const struct config_listener *spec, served_done_fn *done,
 		      void *arg, struct errmsg *ret_err);
+/* [Tcp] as it is for what comes to no listener: Blackhole, DropSynFin. */
+int served_set_unserved(struct served *ls, const struct tcp_params *params, served_done_fn *done,
+			void *arg, struct errmsg *ret_err);
 
 /* Those that serve or are about to; NULL when there is none. The pointer holds until the next call
  * that opens or closes. */

@@ -225,6 +225,7 @@ static int start_crew(struct daemon *d, struct errmsg *ret_err)
 	const struct config *config = &d->config;
 	const char *names[CONFIG_INTERFACES_MAX + 1] = { NULL };
 	struct worker_config wc = {
+		.unserved = config->tcp,
 		.interfaces = config->interfaces_n ? names : NULL,
 		.answer_neighbours = config->shield == CONFIG_SHIELD_NONE,
 		.record = d->record,

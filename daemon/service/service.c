@@ -144,6 +144,11 @@ int service_new_accepted(int fd, uint32_t backlog, struct service **ret_service)
 	return rc;
 }
 
+uint32_t service_room(const struct service *v)
+{
+	return v->accept ? stream_accept_room(v->accept) : UINT32_MAX;
+}
+
 void service_stop(struct service *v)
 {
 	if (v->accept)

@@ -138,9 +138,11 @@ int service_new(const char *text, uint32_t max_processes, struct service **ret_s
 /* What WORKER_CONNECT with a descriptor is served. */
 int service_new_stream(struct service **ret_service);
 /* A listener's whose connections go to a program, which holds the other end of fd, a UNIX stream socket:
- * for each a line, of STREAM_LINE_BYTES, with its descriptor. At most `backlog` lie there unread; more
- * are reset. fd stays the caller's. -EMFILE, -ENOMEM. */
+ * for each a line, of STREAM_LINE_BYTES, with its descriptor. At most `backlog` should lie there unread:
+ * service_room() says how many more may. What the kernel does not take is reset. fd stays the caller's. -EMFILE, -ENOMEM. */
 int service_new_accepted(int fd, uint32_t backlog, struct service **ret_service);
+/* How many more connections whoever accepts may have unaccepted; UINT32_MAX: any number. */
+uint32_t service_room(const struct service *v);
 /* The listener is closed: nothing is accepted any more, and whoever accepts is told. */
 void service_stop(struct service *v);
 struct service *service_ref(struct service *v);
@@ -178,6 +180,7 @@ void stream_accept_free(struct stream_accept *a);
 void stream_host_fini(struct service_host *h);
 int stream_accept_new(int fd, uint32_t backlog, struct stream_accept **ret_accept);
 void stream_accept_stop(struct stream_accept *a);
+uint32_t stream_accept_room(const struct stream_accept *a);
 int exec_host_init(struct service_host *h);
 void exec_host_fini(struct service_host *h);
 void exec_host_kill(struct service_host *h);

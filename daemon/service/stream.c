@@ -274,6 +274,7 @@ const struct service_ops service_stream = {
 struct stream_accept {
 	int fd; /* owned; -1: stopped */
 	uint32_t backlog;
+	int room; /* octets that the kernel lets it hold */
 	int line_cost; /* what one line adds to the kernel's count of unread octets */
 };
 
@@ -317,6 +318,7 @@ int stream_accept_new(int fd, uint32_t backlog, struct stream_accept **ret_accep
 	struct stream_accept *const a = calloc(1, sizeof(*a));
 	/* A line takes about a KiB there; the kernel has a limit of its own. */
 	const int room = backlog < 65536 ? (int)backlog * 2048 : 1 << 27;
+	socklen_t len = sizeof(a->room);
 	int rc;
 
 	if (!a)
@@ -331,6 +333,7 @@ int stream_accept_new(int fd, uint32_t backlog, struct stream_accept **ret_accep
 		return rc;
 	}
 	(void)setsockopt(a->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	(void)getsockopt(a->fd, SOL_SOCKET, SO_SNDBUF, &a->room, &len);
 	*ret_accept = a;
 	return 0;
 }
@@ -353,11 +356,24 @@ void stream_accept_free(struct stream_accept *a)
 	free(a);
 }
 
-/* Hands the other end of s->fd to whoever accepts. The lines that wait are counted by the kernel. */
+/* The lines that wait are counted by the kernel: in octets, of which each takes the same. */
+uint32_t stream_accept_room(const struct stream_accept *a)
+{
+	uint32_t most = a->backlog, unread;
+	int octets = 0;
+
+	if (a->fd < 0 || ioctl(a->fd, SIOCOUTQ, &octets) < 0)
+		return a->backlog;
+	unread = (uint32_t)(octets / a->line_cost);
+	if (most > (uint32_t)(a->room / a->line_cost))
+		most = (uint32_t)(a->room / a->line_cost);
+	return unread < most ? most - unread : 0;
+}
+
+/* Hands the other end of s->fd to whoever accepts: stream_accept_room() has been asked before. */
 static int hand_over(struct stream_accept *a, const struct session *s, int fd)
 {
 	char line[STREAM_LINE_BYTES], local[ENDPOINT_TEXT], remote[ENDPOINT_TEXT];
-	int waiting = 0;
 	ssize_t n;
 
 	memset(line, ' ', sizeof(line));
@@ -368,10 +384,6 @@ static int hand_over(struct stream_accept *a, const struct session *s, int fd)
 		       endpoint_format(&s->flow.remote, remote), s->flow.scope);
 	line[strlen(line)] = ' ';
 	line[sizeof(line) - 1] = '\n';
-	if (ioctl(a->fd, SIOCOUTQ, &waiting) < 0)
-		return -errno;
-	if (waiting / a->line_cost >= (int)a->backlog)
-		return -EAGAIN;
 	n = send_line(a->fd, line, fd);
 	if (n != (ssize_t)sizeof(line))
 		return n < 0 ? -errno : -EMSGSIZE;

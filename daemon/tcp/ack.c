@@ -242,10 +242,17 @@ static enum verdict ack_established(struct engine *e, struct tcb *t, const struc
 /* "If the connection is in SYN-RECEIVED": the handshake is complete, or the ACK is not ours. */
 static enum verdict ack_syn_received(struct engine *e, struct tcb *t, const struct segment *seg)
 {
+	const struct listener *const l = listener_of(e, t->listener);
+
 	if (!seq_lt(t->snd.una, seg->ack) || seq_lt(t->snd.nxt, seg->ack)) {
 		e->counters.drop_bad_ack++;
 		refuse(e, t, RULE_ARRIVES_ACK);
 		reply_reset(e, seg);
+		return DONE;
+	}
+	if (t->passive && l && l->room == 0 && !t->opened) { /* as if it were lost */
+		e->counters.drop_accept_full++;
+		refuse(e, t, RULE_ACCEPT_FULL);
 		return DONE;
 	}
 	tcb_enter(e, t, ST_ESTABLISHED, CAUSE_SEGMENT, e->arriving.ctl, RULE_ARRIVES_ACK);

@@ -266,6 +266,14 @@ static void note_fin(struct tcb *t, const struct segment *seg)
 	t->rcv.fin_at = seq_add(seg->seq, seg_text_len(seg));
 }
 
+void arrives_text_of_syn(struct engine *e, struct tcb *t, struct segment *seg)
+{
+	seg_trim_front(seg, 1);
+	seg_trim_back(seg, tcb_rcv_wnd(t));
+	append_text(e, t, seg, seg_text_len(seg)); /* a FIN comes again */
+	tcb_opened(e, t);
+}
+
 void arrives_from_sixth(struct engine *e, struct tcb *t, struct segment *seg, struct delivery *ret)
 {
 	/* Sixth, check the URG bit. DEVIATION(MUST-30, MUST-32, MUST-33): urgent data is delivered in

@@ -90,7 +90,7 @@ static void check_state(const struct engine *e, const struct tcb *t)
 	switch (t->state) {
 	case ST_SYN_SENT:
 	case ST_SYN_RECEIVED:
-		assert(!t->opened && !tcb_syn_acked(t));
+		assert((!t->opened || t->fast_open.early) && !tcb_syn_acked(t));
 		return;
 	case ST_ESTABLISHED:
 		assert(t->opened && !t->snd.fin_queued && !t->rcv.fin);

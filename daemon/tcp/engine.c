@@ -381,7 +381,10 @@ void engine_refused(struct engine *e, const struct tcb *t, enum tcp_state state,
 static void trace_transition(struct engine *e, const struct tcb *t, enum tcp_state to,
 			     enum cause cause, unsigned detail, enum rule rule)
 {
-	struct trace *tr = trace_next(e, TRACES_MAX);
+	/* A flood of SYNs must not push out what the others did. */
+	const bool flood = t->state == ST_LISTEN ||
+			   (t->state == ST_SYN_RECEIVED && to == ST_CLOSED && t->passive);
+	struct trace *tr = trace_next(e, flood ? TRACES_MAX / 4 * 3 : TRACES_MAX);
 
 	if (!tr)
 		return;
@@ -424,8 +427,11 @@ static void account(struct engine *e, struct tcb *t, enum tcp_state to)
 		l->syn_received++;
 		list_append(&l->half_open, &t->age);
 	}
-	if (t->state == ST_SYN_RECEIVED)
+	if (t->state == ST_SYN_RECEIVED) {
 		l->syn_received--;
+		l->fast_open_pending -= t->fast_open.pending;
+		t->fast_open.pending = false;
+	}
 }
 
 void tcb_enter(struct engine *e, struct tcb *t, enum tcp_state to, enum cause cause,

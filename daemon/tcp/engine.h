@@ -122,6 +122,7 @@ struct conn_status {
 	uint8_t snd_wscale, rcv_wscale;
 	bool timestamps, window_scaling, sack; /* in use on this connection */
 	bool ecn; /* in use on this connection */
+	bool fast_open; /* text of the SYN was taken, ours or the peer's */
 	uint32_t cwnd_bytes, ssthresh_bytes;
 	const char *congestion_control; /* the algorithm's name */
 	uint32_t snd_mss, rcv_mss;
@@ -146,7 +147,8 @@ struct listener_status {
 	uint32_t syn_received; /* now */
 	uint32_t live; /* connections of it in any state but CLOSED, now */
 	uint64_t accepted; /* ever ESTABLISHED */
-	uint64_t refused; /* SYN dropped: backlog, conns_max */
+	uint64_t refused; /* SYN dropped: backlog, conns_max, nobody accepts */
+	uint32_t room; /* connections that may still open; UINT32_MAX: any number */
 };
 
 struct engine_counters {
@@ -174,10 +176,18 @@ int engine_listen(struct engine *e, vtime now, const struct listener_open *open,
 int engine_unlisten(struct engine *e, vtime now, listener_id id);
 /* The parameters of connections accepted from now on. -ENOBUFS: too many different sets. */
 int engine_listener_set_params(struct engine *e, listener_id id, const struct tcp_params *params);
+/* DropSynFin and Blackhole where there is neither a connection nor a listener. Both off at first. */
+void engine_set_unserved(struct engine *e, const struct tcp_params *params);
+/* How many more of its connections may open: what its program has not accepted is limited, as listen(2) has
+ * it. Each that opens takes one. At 0 no SYN is taken, by a cookie neither, and the ACK that would complete a
+ * handshake is passed over: our SYN-ACK goes again, and with it the ACK. UINT32_MAX, at first: any number.
+ */
+int engine_listener_set_room(struct engine *e, listener_id id, uint32_t room);
 int engine_listener_status(const struct engine *e, listener_id id,
 			   struct listener_status *ret_status);
 
-/* Active OPEN. -EADDRINUSE: the 4-tuple is taken. -EADDRNOTAVAIL: no local port is left. -ENOBUFS:
+/* Active OPEN. With FastOpen for clients, text that conn_send() takes before the SYN is pulled may go with it
+ * (RFC 7413), and arrive twice: for what may be done twice. -EADDRINUSE: the 4-tuple is taken. -EADDRNOTAVAIL: no local port is left. -ENOBUFS:
  * conns_max, or too many different sets of parameters. -EINVAL: remote is unspecified, broadcast or multicast (MUST-46), or local is unspecified.
  */
 int engine_connect(struct engine *e, vtime now, const struct conn_open *open, conn_id *ret_id);

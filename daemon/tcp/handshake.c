@@ -12,10 +12,9 @@ enum {
 	MSS_DEFAULT = 536, /* MUST-15 */
 	MSS_DEFAULT6 = 1220,
 	MSS_LEAST = 48,
-	WSCALE_MAX = 14, /* RFC 7323 2.3 */
 };
 
-static uint16_t mss_default(bool v4)
+uint16_t mss_default(bool v4)
 {
 	return v4 ? MSS_DEFAULT : MSS_DEFAULT6;
 }
@@ -31,11 +30,12 @@ uint16_t mss_of_link(uint16_t link_mtu, bool v4)
 }
 
 /* RFC 7323 2.2: the least shift by which 16 bits span the buffer. */
-static uint8_t scale_for(uint32_t buffer_bytes)
+uint8_t tcb_scale_for(const struct tcp_params *params)
 {
+	const uint32_t bytes = personality_scaled_bytes(params);
 	uint8_t shift = 0;
 
-	while (shift < WSCALE_MAX && buffer_bytes >> shift > UINT16_MAX)
+	while (shift < TCP_WSCALE_MAX && bytes >> shift > UINT16_MAX)
 		shift++;
 	return shift;
 }
@@ -50,6 +50,14 @@ void tcb_set_limit(const struct engine *e, struct tcb *t)
 	t->rcv.limit = pool < most ? (uint32_t)pool : most;
 }
 
+void tcb_set_iss(struct tcb *t, seqno iss)
+{
+	t->iss = iss;
+	t->snd.una = t->snd.rtx = t->snd.nxt = t->snd.small_end = t->snd.wl2 = iss;
+	t->cc.recover = iss;
+	t->sendq.front = seq_add(iss, 1);
+}
+
 void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, uint16_t link_mtu)
 {
 	const bool v4 = addr_is_v4(&t->flow.remote.addr);
@@ -59,22 +67,24 @@ void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, 
 	t->link_mtu = link_mtu;
 	t->rcv.mss = params->mss && params->mss < mss ? params->mss : mss;
 	t->rcv.mss_seen = min_u32(mss_default(v4), t->rcv.mss);
-	t->rcv.wscale = params->window_scaling ? scale_for(personality_scaled_bytes(params)) : 0;
+	t->rcv.wscale = params->window_scaling ? tcb_scale_for(params) : 0;
 	t->window_scaling = params->window_scaling; /* until the peer's SYN says otherwise */
 	t->timestamps = params->timestamps;
 	t->sack = params->sack;
 	t->ts.offset = isn_ts_offset(e, &t->flow);
 	t->snd.ip_id = isn_ip_id(e, t);
-	t->iss = engine_isn(e, &t->flow, e->now);
-	t->snd.una = t->snd.rtx = t->snd.nxt = t->snd.small_end = t->iss;
+	tcb_set_iss(t, engine_isn(e, &t->flow, e->now));
 	t->snd.mss = min_u32(mss_default(v4), mss);
-	t->sendq.front = seq_add(t->iss, 1);
 	cc_open(t);
 	rtt_open(t);
 	tcb_set_limit(e, t);
-	/* R2 for SYN, MUST-22 and MUST-23; 0 is for ever. */
-	if (params->syn_timeout_us)
-		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, params->syn_timeout_us));
+}
+
+/* R2 for SYN, MUST-22 and MUST-23; 0 is for ever. */
+void tcb_limit_handshake(struct engine *e, struct tcb *t)
+{
+	if (t->params->syn_timeout_us)
+		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, t->params->syn_timeout_us));
 }
 
 /* MUST-16: Eff.snd.MSS = min(SendMSS + 20, MMS_S) - TCPhdrsize - IPoptionsize. DEVIATION(MUST-16): an MSS
@@ -95,7 +105,7 @@ void tcb_fit_mss(struct tcb *t)
 	t->cc.cwnd = max_u32(t->cc.cwnd, t->snd.mss);
 }
 
-void tcb_take_syn(struct engine *e, struct tcb *t, const struct segment *seg)
+void tcb_take_syn(const struct engine *e, struct tcb *t, const struct segment *seg)
 {
 	t->irs = seg->seq;
 	t->rcv.nxt = t->rcv.acked = seq_add(seg->seq, 1);
@@ -111,8 +121,7 @@ void tcb_take_syn(struct engine *e, struct tcb *t, const struct segment *seg)
 		t->ts.recent_at = e->now;
 	}
 	if (t->window_scaling)
-		t->snd.wscale = seg->wscale > WSCALE_MAX ? WSCALE_MAX
-							 : seg->wscale; /* RFC 7323 2.3 */
+		t->snd.wscale = (uint8_t)min_u32(seg->wscale, TCP_WSCALE_MAX); /* RFC 7323 2.3 */
 	else
 		t->rcv.wscale = 0;
 	ecn_take_syn(t, seg);
@@ -132,22 +141,32 @@ void tcb_take_syn(struct engine *e, struct tcb *t, const struct segment *seg)
 						 : personality_syn_window(t, t->rcv.limit));
 }
 
-void tcb_established(struct engine *e, struct tcb *t)
+void tcb_opened(struct engine *e, struct tcb *t)
 {
+	struct listener *l = t->passive ? listener_of(e, t->listener) : NULL;
+
+	if (t->opened)
+		return;
 	t->opened = true;
 	t->opened_at = e->now;
+	tcb_report(e, t, REPORT_OPENED);
+	if (!t->passive)
+		return;
+	e->counters.passive_opens++;
+	if (!l)
+		return;
+	l->accepted++;
+	if (l->room != UINT32_MAX)
+		l->room--;
+}
+
+void tcb_established(struct engine *e, struct tcb *t)
+{
+	tcb_opened(e, t);
 	cc_open(t);
 	if (t->snd.syn_lost)
 		rtt_after_lost_syn(t);
 	t->snd.last_at = e->now;
 	tcb_keepalive_start(e, t);
-	tcb_report(e, t, REPORT_OPENED);
 	tcb_want_output(e, t);
-	if (t->passive) {
-		struct listener *l = listener_of(e, t->listener);
-
-		e->counters.passive_opens++;
-		if (l)
-			l->accepted++;
-	}
 }

@@ -51,6 +51,54 @@ struct listener *listener_find(const struct engine *e, const struct endpoint *to
 	return best;
 }
 
+bool listener_drop_half_open(struct engine *e, struct listener *l)
+{
+	for (struct link *k = l->half_open.next; k != &l->half_open; k = k->next) {
+		struct tcb *t = LINK_OWNER(k, struct tcb, age);
+
+		if (t->opened)
+			continue; /* by Fast Open: its service is at work */
+		tcb_end(e, t, END_HANDSHAKE_TIMEOUT, CAUSE_SEGMENT, e->arriving.ctl,
+			RULE_SYN_RECEIVED_MAX);
+		return true;
+	}
+	return false;
+}
+
+void listener_is_crowded(struct engine *e, struct listener *l, const struct flow *f)
+{
+	l->refused++;
+	e->counters.drop_accept_full++;
+	engine_refused(e, NULL, ST_LISTEN, f, RULE_ACCEPT_FULL);
+}
+
+struct tcb *listener_accept(struct engine *e, struct listener *l, const struct flow *f,
+			    uint32_t hash)
+{
+	const bool full = l->conns_max && l->live >= l->conns_max;
+	struct tcb *t = NULL;
+
+	if (l->room == 0) {
+		listener_is_crowded(e, l, f);
+		return NULL;
+	}
+	if (full && !listener_drop_half_open(e, l))
+		e->counters.drop_connections_max++;
+	else
+		t = tcb_new(e, ST_LISTEN, f, hash);
+	if (!t) {
+		if (!full)
+			(void)listener_drop_half_open(e, l); /* its slot is free for the next */
+		l->refused++;
+		engine_refused(e, NULL, ST_LISTEN, f, RULE_CONNECTIONS_MAX);
+		return NULL;
+	}
+	t->passive = true;
+	t->listener = listener_id_of(e, l);
+	t->cookie = l->cookie;
+	return t;
+}
+
 static struct listener *listener_take(struct engine *e)
 {
 	if (e->listeners_free) {
@@ -92,6 +140,8 @@ int engine_listen(struct engine *e, vtime now, const struct listener_open *open,
 		.backlog = open->backlog ? open->backlog : 1,
 		.conns_max = open->conns_max,
 		.port_next = *bucket,
+		.cookies_at = VTIME_NEVER,
+		.room = UINT32_MAX,
 	};
 	list_init(&l->half_open);
 	*bucket = (uint32_t)(l - e->listeners) + 1;
@@ -139,6 +189,16 @@ int engine_listener_set_params(struct engine *e, listener_id id, const struct tc
 	return 0;
 }
 
+int engine_listener_set_room(struct engine *e, listener_id id, uint32_t room)
+{
+	struct listener *l = listener_of(e, id);
+
+	if (!l)
+		return -EBADF;
+	l->room = room;
+	return 0;
+}
+
 int engine_listener_status(const struct engine *e, listener_id id,
 			   struct listener_status *ret_status)
 {
@@ -155,6 +215,7 @@ int engine_listener_status(const struct engine *e, listener_id id,
 		.live = l->live,
 		.accepted = l->accepted,
 		.refused = l->refused,
+		.room = l->room,
 	};
 	return 0;
 }

@@ -3,6 +3,7 @@
  * something to say is on a list and takes turns: one segment each.
  */
 #include <assert.h>
+#include <string.h>
 
 #include "tcb.h"
 
@@ -36,24 +37,6 @@ void tcb_challenge(struct engine *e, struct tcb *t)
 
 /* Answers without a connection. */
 
-void reply_reset(struct engine *e, const struct segment *in)
-{
-	struct reply *r;
-
-	if (e->replies_n == REPLIES_MAX) {
-		e->counters.replies_limited++;
-		return;
-	}
-	r = &e->replies[(e->replies_head + e->replies_n++) % REPLIES_MAX];
-	*r = (struct reply){ .flow = in->flow, .ctl = CTL_RST };
-	if (in->ctl & CTL_ACK) {
-		r->seq = in->ack;
-	} else {
-		r->ack = seq_add(in->seq, e->arriving.len);
-		r->ctl = CTL_RST | CTL_ACK;
-	}
-}
-
 /* All but the text, which spans_n bounds. */
 static void fill_plain(struct segment *out, const struct flow *f, uint8_t ctl, seqno seq, seqno ack)
 {
@@ -67,6 +50,7 @@ static void fill_plain(struct segment *out, const struct flow *f, uint8_t ctl, s
 	out->mss = 0;
 	out->wscale = 0;
 	out->sacks_n = 0;
+	out->fast_open_n = 0;
 	out->ts_val = out->ts_ecr = 0;
 	out->piece_bytes = 0;
 	out->link_mtu = 0;
@@ -77,14 +61,32 @@ static void fill_plain(struct segment *out, const struct flow *f, uint8_t ctl, s
 	out->spans_n = 0;
 }
 
+struct segment *reply_next(struct engine *e, uint32_t spared)
+{
+	if (e->replies_n + spared >= REPLIES_MAX) {
+		e->counters.replies_limited++;
+		return NULL;
+	}
+	return &e->replies[(e->replies_head + e->replies_n++) % REPLIES_MAX];
+}
+
+void reply_reset(struct engine *e, const struct segment *in)
+{
+	struct segment *r = reply_next(e, 0);
+
+	if (r && in->ctl & CTL_ACK)
+		fill_plain(r, &in->flow, CTL_RST, in->ack, (seqno){ 0 });
+	else if (r)
+		fill_plain(r, &in->flow, CTL_RST | CTL_ACK, (seqno){ 0 },
+			   seq_add(in->seq, e->arriving.len));
+}
+
 static void output_reply(struct engine *e, struct segment *out)
 {
-	const struct reply *r = &e->replies[e->replies_head];
-
-	fill_plain(out, &r->flow, r->ctl, r->seq, r->ack);
+	memcpy(out, &e->replies[e->replies_head], offsetof(struct segment, text));
 	e->replies_head = (e->replies_head + 1) % REPLIES_MAX;
 	e->replies_n--;
-	e->counters.resets_out++;
+	e->counters.resets_out += !!(out->ctl & CTL_RST);
 	e->counters.segments_out++;
 }
 
@@ -241,7 +243,7 @@ static void start_timing(const struct engine *e, struct tcb *t)
 }
 
 /* MUST-14, SHLD-5, MAY-3: always with the MSS option; MUST-65: nowhere else. */
-static void output_syn(struct engine *e, struct tcb *t, struct segment *out)
+void tcb_fill_syn(const struct engine *e, struct tcb *t, struct segment *out)
 {
 	const bool again = !seq_eq(t->snd.nxt, t->iss);
 
@@ -259,21 +261,52 @@ static void output_syn(struct engine *e, struct tcb *t, struct segment *out)
 		out->ctl = CTL_SYN;
 		out->ack = (seqno){ 0 };
 		out->wnd = personality_syn_window(t, t->rcv.limit);
+	} else {
+		/* RFC 7323 2.2: not scaled */
+		out->wnd = personality_syn_window(t, tcb_rcv_wnd(t));
+		fast_open_fill_syn_ack(e, t, out);
+	}
+	out->ctl |= ecn_syn_ctl(t, again);
+}
+
+/* RFC 7413: n octets of the text go with our SYN. */
+static void put_text_on_syn(struct engine *e, struct tcb *t, struct segment *out, uint32_t n)
+{
+	const seqno first = seq_add(t->iss, 1);
+
+	out->spans_n = sendq_spans(&e->pool, &t->sendq, first, n, out->text);
+	if (n == t->sendq.used)
+		out->ctl |= CTL_PSH;
+	t->snd.rtx = t->snd.nxt = t->snd.small_end = seq_add(first, n);
+	e->counters.fast_open_sent++;
+	e->counters.text_bytes_out += n;
+}
+
+static void output_syn(struct engine *e, struct tcb *t, struct segment *out)
+{
+	const bool again = !seq_eq(t->snd.nxt, t->iss);
+	uint32_t text = 0;
+
+	tcb_fill_syn(e, t, out);
+	if (t->state == ST_SYN_SENT) {
+		if (again) /* RFC 7413 4.2.1: without the option, and without text */
+			fast_open_lost(e, t);
+		else
+			text = fast_open_fill_syn(e, t, out);
 		out->ip_id = personality_ip_id(t, 1);
 		t->segments_out++;
 		e->counters.segments_out++;
 	} else {
 		acknowledged(e, t, out, 1);
-		/* RFC 7323 2.2: not scaled */
-		out->wnd = personality_syn_window(t, tcb_rcv_wnd(t));
 	}
-	out->ctl |= ecn_syn_ctl(t, again);
 	t->snd.rtx = seq_add(t->iss, 1);
 	t->snd.nxt = seq_max(t->snd.nxt, t->snd.rtx);
 	if (again)
 		count_again(e, t, 1, 0);
 	else
 		start_timing(e, t);
+	if (text)
+		put_text_on_syn(e, t, out, text);
 	if (!vtime_is_set(t->timers[TIMER_RETRANSMISSION]))
 		tcb_rearm(e, t);
 }
@@ -320,10 +353,11 @@ static bool may_send_text(const struct tcb *t)
 	case ST_CLOSING:
 	case ST_LAST_ACK:
 		return true;
+	case ST_SYN_RECEIVED: /* RFC 7413 4.2.2; a path that lost our SYN-ACK is spared more */
+		return t->fast_open.early && t->passive && !t->snd.syn_lost;
 	case ST_CLOSED:
 	case ST_LISTEN:
 	case ST_SYN_SENT:
-	case ST_SYN_RECEIVED:
 	case ST_FIN_WAIT_2:
 	case ST_TIME_WAIT:
 	case ST__COUNT:
@@ -581,15 +615,10 @@ static bool output_tcb(struct engine *e, struct tcb *t, struct segment *out)
 	return true;
 }
 
-bool engine_output(struct engine *e, vtime now, struct segment *ret_seg)
+static bool output_connections(struct engine *e, struct segment *ret_seg)
 {
 	struct link *l;
 
-	engine_clock(e, now);
-	if (e->replies_n) {
-		output_reply(e, ret_seg);
-		return true;
-	}
 	while ((l = list_first(&e->out))) {
 		struct tcb *t = LINK_OWNER(l, struct tcb, out);
 
@@ -601,4 +630,20 @@ bool engine_output(struct engine *e, vtime now, struct segment *ret_seg)
 		return true;
 	}
 	return false;
+}
+
+/* What strangers are answered and what connections have to say take turns: a flood of SYNs holds nobody up.
+ */
+bool engine_output(struct engine *e, vtime now, struct segment *ret_seg)
+{
+	engine_clock(e, now);
+	if ((e->replied || !e->replies_n) && output_connections(e, ret_seg)) {
+		e->replied = false;
+		return true;
+	}
+	e->replied = e->replies_n;
+	if (!e->replies_n)
+		return false;
+	output_reply(e, ret_seg);
+	return true;
 }

@@ -27,6 +27,8 @@ void tcp_params_default(struct tcp_params *ret_params)
 		.congestion_control = TCP_CC_CUBIC,
 		.personality = TCP_AS_LINUX,
 		.ecn = TCP_ECN_PASSIVE,
+		.syn_cookies = TCP_COOKIES_AUTO,
+		.fast_open_queue = 128,
 		.ttl = 64,
 		.nagle = true,
 		.timestamps = true,

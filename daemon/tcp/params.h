@@ -8,6 +8,14 @@
 
 enum tcp_cc { TCP_CC_CUBIC, TCP_CC_NEWRENO };
 enum tcp_ecn { TCP_ECN_OFF, TCP_ECN_ON, TCP_ECN_PASSIVE };
+enum tcp_cookies { TCP_COOKIES_NO, TCP_COOKIES_AUTO, TCP_COOKIES_ALWAYS };
+
+enum tcp_fast_open {
+	TCP_FAST_OPEN_OFF,
+	TCP_FAST_OPEN_CLIENT,
+	TCP_FAST_OPEN_SERVER,
+	TCP_FAST_OPEN_BOTH
+};
 enum tcp_personality { TCP_AS_LINUX, TCP_AS_FREEBSD, TCP_AS_PLAIN };
 
 struct tcp_params {
@@ -29,6 +37,10 @@ struct tcp_params {
 	int congestion_control; /* enum tcp_cc. RFC 9438, RFC 5681. Default cubic */
 	int personality; /* enum tcp_personality: what a fingerprint sees. Default linux */
 	int ecn; /* enum tcp_ecn. RFC 3168; passive: when the peer asks. Default passive */
+	int fast_open; /* enum tcp_fast_open. RFC 7413. Default off */
+	uint32_t
+		fast_open_queue; /* listener: half open at a time with text taken from the SYN. Default 128 */
+	int syn_cookies; /* enum tcp_cookies. RFC 4987; auto: when there is no record for a SYN. Default auto */
 	uint16_t mss; /* largest MSS we announce; 0 = what the link's MTU allows */
 	uint8_t ttl; /* MUST-49. 1..255, default 64 */
 	uint8_t dscp; /* MUST-48. 0..63, default 0 */
@@ -39,6 +51,8 @@ struct tcp_params {
 	bool keepalive; /* RFC 9293 3.8.4, MUST-25. Default off */
 	bool black_hole_detection; /* RFC 4821: smaller segments when large ones time out. Default on */
 	bool icmp_may_reset; /* RFC 5461 4.1: soft ICMP errors end what is not open yet. Default off: MUST-56 */
+	bool drop_syn_fin; /* SYN and FIN in one segment: passed over, rather than taken for a SYN. Default off */
+	bool blackhole; /* no RST for what belongs to no connection; see engine_set_unserved(). Default off */
 	bool rfc5961; /* RST and SYN acceptance of RFC 5961; off = RFC 793's. Default on */
 };
 

@@ -30,6 +30,7 @@ enum seg_opt {
 	OPT_SACK_PERMITTED = 1 << 2, /* RFC 2018 2 */
 	OPT_TIMESTAMPS = 1 << 3, /* RFC 7323 3 */
 	OPT_SACK = 1 << 4, /* RFC 2018 3 */
+	OPT_FAST_OPEN = 1 << 5, /* RFC 7413 2 */
 };
 
 /* In which order options stand, and how they are padded: see wire_encode(). */
@@ -49,6 +50,7 @@ enum {
 	SEG_SPANS = 8, /* pieces of text in one segment, gathered from buffer chunks */
 	SEG_TEXT_MAX = 65535 - 20 - 60, /* what fits an IPv4 super-segment */
 	SEG_SACKS = 4,
+	SEG_FAST_OPEN = 16, /* octets of the longest Fast Open cookie */
 };
 
 struct segment {
@@ -64,6 +66,8 @@ struct segment {
 	uint8_t sacks_n; /* OPT_SACK: 1..SEG_SACKS */
 	struct sack_block sacks[SEG_SACKS];
 	uint32_t ts_val, ts_ecr; /* OPT_TIMESTAMPS */
+	uint8_t fast_open_n; /* OPT_FAST_OPEN: octets of the cookie; 0: one is asked for */
+	uint8_t fast_open[SEG_FAST_OPEN];
 	uint16_t piece_bytes; /* text octets of a piece when this is a super-segment, else 0 */
 	uint16_t link_mtu; /* in: MTU of the interface it came by, 0 when unknown */
 	uint8_t ttl; /* IPv4 TTL or IPv6 hop limit */

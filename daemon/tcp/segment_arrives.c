@@ -28,88 +28,153 @@ static bool addresses_are_bad(const struct flow *f)
 	       endpoint_eq(&f->remote, &f->local);
 }
 
+/* The RST for what belongs to no connection (RFC 9293 3.5.2), unless Blackhole withholds it. */
+static void no_connection(struct engine *e, const struct segment *seg, enum tcp_state state,
+			  bool blackhole, enum rule rule)
+{
+	engine_refused(e, NULL, state, &seg->flow, blackhole ? RULE_BLACKHOLE : rule);
+	if (blackhole)
+		e->counters.drop_blackhole++;
+	else
+		reply_reset(e, seg);
+}
+
 /* 3.10.7.1 CLOSED STATE */
 static void arrives_closed(struct engine *e, const struct segment *seg)
 {
 	if (seg->ctl & CTL_RST)
 		return;
 	e->counters.drop_no_connection++;
-	engine_refused(e, NULL, ST_CLOSED, &seg->flow, RULE_CLOSED_STATE);
-	reply_reset(e, seg);
+	no_connection(e, seg, ST_CLOSED, e->unserved.blackhole, RULE_CLOSED_STATE);
 }
 
-/* Is there room for one more half-open connection? The peer sends its SYN again. */
-static bool listener_has_room(struct engine *e, struct listener *l, const struct flow *f)
+/* DropSynFin: no peer means it (RFC 9293 has it as a SYN). */
+static bool drops_syn_fin(struct engine *e, const struct tcb *t, const struct listener *l,
+			  const struct segment *seg)
 {
-	const uint32_t half_open = e->counters.conns_by_state[ST_SYN_RECEIVED];
+	const uint8_t both = CTL_SYN | CTL_FIN;
+	const bool drops = t   ? t->params->drop_syn_fin
+			   : l ? l->params->drop_syn_fin
+			       : e->unserved.drop_syn_fin;
 
-	if (l->syn_received >= l->backlog || half_open >= e->cfg.syn_received_max) {
-		l->refused++;
-		e->counters.drop_backlog_full++;
-		engine_refused(e, NULL, ST_LISTEN, f, RULE_BACKLOG_FULL);
+	if ((seg->ctl & both) != both || !drops)
 		return false;
-	}
-	if (l->conns_max && l->live >= l->conns_max) {
-		l->refused++;
-		e->counters.drop_connections_max++;
-		engine_refused(e, NULL, ST_LISTEN, f, RULE_CONNECTIONS_MAX);
-		return false;
-	}
+	e->counters.drop_syn_fin++;
+	engine_refused(e, t, t ? t->state : l ? ST_LISTEN : ST_CLOSED, &seg->flow, RULE_SYN_FIN);
 	return true;
+}
+
+void engine_set_unserved(struct engine *e, const struct tcp_params *params)
+{
+	e->unserved.drop_syn_fin = params->drop_syn_fin;
+	e->unserved.blackhole = params->blackhole;
+}
+
+static bool has_record(const struct engine *e, const struct listener *l)
+{
+	return l->syn_received < l->backlog &&
+	       e->counters.conns_by_state[ST_SYN_RECEIVED] < e->cfg.syn_received_max;
+}
+
+/* Is there room for one more connection, if so many half-open ones give way to it, and `spared` are kept? */
+static bool has_place(const struct engine *e, const struct listener *l, uint32_t give_way,
+		      uint32_t spared)
+{
+	return (!l->conns_max || l->live - give_way < l->conns_max) &&
+	       e->counters.conns - give_way + spared < e->cfg.conns_max;
+}
+
+/* May a SYN have a record? With cookies the last sixteenth is for who has shown that he hears us. */
+static bool takes_record(const struct engine *e, const struct listener *l)
+{
+	const uint32_t spared = l->params->syn_cookies ? e->cfg.conns_max / 16 : 0;
+
+	return l->room && has_record(e, l) && has_place(e, l, 0, spared);
+}
+
+/* No record: a cookie, or no answer, and the peer sends its SYN again. */
+static void listen_without(struct engine *e, struct listener *l, const struct segment *seg)
+{
+	if (l->room == 0) {
+		listener_is_crowded(e, l, &seg->flow);
+		return;
+	}
+	if (l->params->syn_cookies && has_place(e, l, l->syn_received, 0)) {
+		cookie_answer(e, l, seg);
+		return;
+	}
+	l->refused++;
+	if (has_record(e, l)) {
+		e->counters.drop_connections_max++;
+		engine_refused(e, NULL, ST_LISTEN, &seg->flow, RULE_CONNECTIONS_MAX);
+	} else {
+		e->counters.drop_backlog_full++;
+		engine_refused(e, NULL, ST_LISTEN, &seg->flow, RULE_BACKLOG_FULL);
+	}
 }
 
 /* Third, check for a SYN: the connection gets a TCB, the listener stays. Text and FIN that come with
  * the SYN are not kept: they are not acknowledged either, so the peer sends them again; a stranger's
- * SYN costs no buffer.
+ * SYN costs no buffer. Who is none brings a cookie: RFC 7413.
  */
-static struct tcb *listen_syn(struct engine *e, struct listener *l, const struct segment *seg,
+static struct tcb *listen_syn(struct engine *e, struct listener *l, struct segment *seg,
 			      uint32_t hash)
 {
-	struct tcb *t;
+	struct tcb *t = listener_accept(e, l, &seg->flow, hash);
+	bool early;
 
-	if (!listener_has_room(e, l, &seg->flow))
+	if (!t)
 		return NULL;
-	t = tcb_new(e, ST_LISTEN, &seg->flow, hash);
-	if (!t) {
-		l->refused++;
-		engine_refused(e, NULL, ST_LISTEN, &seg->flow, RULE_CONNECTIONS_MAX);
-		return NULL;
-	}
-	t->passive = true;
-	t->listener = listener_id_of(e, l);
-	t->cookie = l->cookie;
 	tcb_open(e, t, l->params, seg->link_mtu);
+	tcb_limit_handshake(e, t);
 	tcb_take_syn(e, t, seg);
 	t->segments_in = 1;
-	tcb_enter(e, t, ST_SYN_RECEIVED, CAUSE_SEGMENT, e->arriving.ctl, RULE_LISTEN_SYN);
+	early = fast_open_arrives(e, t, l, seg);
+	tcb_enter(e, t, ST_SYN_RECEIVED, CAUSE_SEGMENT, e->arriving.ctl,
+		  early ? RULE_FAST_OPEN : RULE_LISTEN_SYN);
+	if (early)
+		arrives_text_of_syn(e, t, seg);
 	tcb_want_output(e, t); /* <SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK> */
 	return t;
 }
 
-/* 3.10.7.2 LISTEN STATE */
-static void arrives_listen(struct engine *e, struct listener *l, const struct segment *seg,
-			   uint32_t hash)
+/* Second, check for an ACK: none is acceptable but one that brings a SYN cookie back. */
+static struct tcb *listen_ack(struct engine *e, struct listener *l, const struct segment *seg,
+			      uint32_t hash)
+{
+	struct tcb *t = NULL;
+
+	if (cookie_arrives(e, l, seg, hash, &t) == COOKIE_NONE) {
+		e->counters.drop_listen_other++;
+		no_connection(e, seg, ST_LISTEN, l->params->blackhole, RULE_LISTEN_ACK);
+	}
+	return t;
+}
+
+/* 3.10.7.2 LISTEN STATE. Its connection, in SYN-RECEIVED, when there is more to look at in the segment. */
+static struct tcb *arrives_listen(struct engine *e, struct listener *l, struct segment *seg,
+				  uint32_t hash)
 {
 	/* First, check for a RST. */
 	if (seg->ctl & CTL_RST) {
 		e->counters.drop_listen_other++;
 		engine_refused(e, NULL, ST_LISTEN, &seg->flow, RULE_LISTEN_RST);
-		return;
+		return NULL;
 	}
 	/* Second, check for an ACK. */
-	if (seg->ctl & CTL_ACK) {
-		e->counters.drop_listen_other++;
-		engine_refused(e, NULL, ST_LISTEN, &seg->flow, RULE_LISTEN_ACK);
-		reply_reset(e, seg);
-		return;
-	}
+	if (seg->ctl & CTL_ACK)
+		return listen_ack(e, l, seg, hash);
 	/* Fourth: "any other control or data-bearing segment" */
 	if (!(seg->ctl & CTL_SYN)) {
 		e->counters.drop_listen_other++;
 		engine_refused(e, NULL, ST_LISTEN, &seg->flow, RULE_LISTEN_OTHER);
-		return;
+		return NULL;
 	}
-	(void)listen_syn(e, l, seg, hash);
+	if (takes_record(e, l) && l->params->syn_cookies != TCP_COOKIES_ALWAYS)
+		(void)listen_syn(e, l, seg, hash);
+	else
+		listen_without(e, l, seg);
+	return NULL;
 }
 
 /* 3.10.7.3 fourth, without an ACK: simultaneous open, MUST-10. */
@@ -118,6 +183,16 @@ static void syn_sent_crossed(struct engine *e, struct tcb *t)
 	tcb_enter(e, t, ST_SYN_RECEIVED, CAUSE_SEGMENT, e->arriving.ctl, RULE_SYN_SENT_SYN);
 	t->snd.rtx = t->iss; /* <SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK> */
 	tcb_want_output(e, t);
+}
+
+/* Our SYN is acknowledged. Text that went with it and was not taken goes again at once: RFC 7413 4.2.1. */
+static void syn_acked(struct engine *e, struct tcb *t, const struct segment *seg)
+{
+	const bool text = !seq_eq(t->snd.nxt, seq_add(t->iss, 1));
+
+	tcb_acked(e, t, seg, seg->ack);
+	t->fast_open.early = text && !seq_eq(t->snd.una, seq_add(t->iss, 1));
+	t->snd.rtx = t->snd.una;
 }
 
 /* 3.10.7.3 SYN-SENT STATE */
@@ -155,7 +230,8 @@ static void arrives_syn_sent(struct engine *e, struct tcb *t, struct segment *se
 		syn_sent_crossed(e, t);
 		return;
 	}
-	tcb_acked(e, t, seg, seg->ack);
+	fast_open_answered(e, t, seg);
+	syn_acked(e, t, seg);
 	tcb_enter(e, t, ST_ESTABLISHED, CAUSE_SEGMENT, e->arriving.ctl, RULE_SYN_SENT_SYN);
 	tcb_established(e, t);
 	tcb_ack_now(e, t);
@@ -195,7 +271,7 @@ static bool syn_is_newer(const struct tcb *t, const struct segment *seg)
 	return seq_le(t->rcv.nxt, seg->seq); /* the largest number seen is the FIN's, before it */
 }
 
-static enum verdict check_time_wait_syn(struct engine *e, struct tcb *t, const struct segment *seg)
+static enum verdict check_time_wait_syn(struct engine *e, struct tcb *t, struct segment *seg)
 {
 	const bool syn = (seg->ctl & (CTL_SYN | CTL_ACK | CTL_RST)) == CTL_SYN;
 	struct listener *l;
@@ -205,17 +281,14 @@ static enum verdict check_time_wait_syn(struct engine *e, struct tcb *t, const s
 	if (t->state != ST_TIME_WAIT || !syn || !syn_is_newer(t, seg))
 		return CONTINUE;
 	l = listener_find(e, &seg->flow.local);
-	if (!l || e->counters.conns >= e->cfg.conns_max || !listener_has_room(e, l, &seg->flow))
+	/* Never by a cookie: its ISN says nothing of the last one's. */
+	if (!l || !takes_record(e, l))
 		return CONTINUE;
 	tcb_end(e, t, END_NORMAL, CAUSE_SEGMENT, e->arriving.ctl, RULE_TIME_WAIT_SYN);
 	next = listen_syn(e, l, seg, e->slots[t->slot].by[BY_FLOW].hash);
 	/* "larger than the largest sequence number it used on the previous connection incarnation" */
-	if (next && seq_lt(next->iss, past)) {
-		next->iss = past;
-		next->snd.una = next->snd.nxt = next->snd.rtx = next->snd.wl2 = past;
-		next->snd.small_end = next->cc.recover = past;
-		next->sendq.front = seq_add(past, 1);
-	}
+	if (next && seq_lt(next->iss, past))
+		tcb_set_iss(next, past);
 	return DONE;
 }
 
@@ -446,19 +519,26 @@ static uint32_t pieces(const struct segment *seg)
 	return text > seg->piece_bytes ? (text + seg->piece_bytes - 1) / seg->piece_bytes : 1;
 }
 
+static void arrives_connection(struct engine *e, struct tcb *t, struct segment *seg,
+			       struct delivery *ret)
+{
+	t->segments_in += pieces(seg);
+	t->keepalive.heard_at = e->now;
+	t->keepalive.probes = 0;
+	if (t->state == ST_SYN_SENT)
+		arrives_syn_sent(e, t, seg, ret);
+	else
+		arrives_other(e, t, seg, ret);
+}
+
 static void arrives(struct engine *e, struct tcb *t, struct segment *seg, uint32_t hash,
 		    struct delivery *ret)
 {
 	struct listener *l;
 
 	if (t) {
-		t->segments_in += pieces(seg);
-		t->keepalive.heard_at = e->now;
-		t->keepalive.probes = 0;
-		if (t->state == ST_SYN_SENT)
-			arrives_syn_sent(e, t, seg, ret);
-		else
-			arrives_other(e, t, seg, ret);
+		if (!drops_syn_fin(e, t, NULL, seg))
+			arrives_connection(e, t, seg, ret);
 		return;
 	}
 	if (addresses_are_bad(&seg->flow)) {
@@ -467,10 +547,15 @@ static void arrives(struct engine *e, struct tcb *t, struct segment *seg, uint32
 		return;
 	}
 	l = listener_find(e, &seg->flow.local);
-	if (l)
-		arrives_listen(e, l, seg, hash);
-	else
+	if (drops_syn_fin(e, NULL, l, seg))
+		return;
+	if (!l) {
 		arrives_closed(e, seg);
+		return;
+	}
+	t = arrives_listen(e, l, seg, hash);
+	if (t)
+		arrives_connection(e, t, seg, ret);
 }
 
 void engine_input(struct engine *e, vtime now, const struct segment *seg,

@@ -111,6 +111,12 @@ struct tcb {
 	} cc;
 	struct ecn ecn;
 	struct {
+		bool asked; /* our SYN has the option */
+		bool give; /* our SYN-ACK brings a cookie */
+		bool pending; /* counts in listener.fast_open_pending */
+		bool early; /* text of the SYN was taken */
+	} fast_open; /* RFC 7413 */
+	struct {
 		uint32_t srtt_8; /* SRTT in 1/8 us; 0: not measured */
 		uint32_t var_4; /* RTTVAR in 1/4 us */
 		uint32_t min_us;
@@ -191,17 +197,26 @@ struct listener {
 	uint64_t cookie;
 	uint32_t backlog, conns_max;
 	uint32_t syn_received, live;
+	uint32_t room; /* how many more may open */
+	uint32_t fast_open_pending; /* half open, with text taken from the SYN */
 	uint64_t accepted, refused;
 	struct link half_open; /* its connections in SYN-RECEIVED */
+	vtime cookies_at; /* when the last SYN cookie was sent; VTIME_NEVER */
 };
 
-/* An answer that no connection gives: RFC 9293 3.5.2. */
-struct reply {
-	struct flow flow;
-	seqno seq, ack;
-	uint8_t ctl;
+/* A peer's Fast Open cookie, or that its path loses such SYNs. */
+struct fast_open_peer {
+	struct ipaddr addr;
+	uint32_t scope;
+	bool used;
+	uint8_t cookie_n; /* 0: none */
+	uint16_t mss; /* that the peer announced with it */
+	uint8_t cookie[SEG_FAST_OPEN];
+	vtime at; /* of the news; the oldest gives way */
+	vtime shunned; /* until then no SYN has the option */
 };
 
+enum { FAST_OPEN_SETS = 128, FAST_OPEN_WAYS = 4 };
 enum { REPLIES_MAX = 512, TRACES_MAX = 4096, PORT_BUCKETS = 256 };
 
 struct engine {
@@ -228,6 +243,9 @@ struct engine {
 	struct runs runs;
 	struct recoveries recoveries;
 	struct link out, reporting, time_wait, waiting;
+	struct {
+		bool drop_syn_fin, blackhole;
+	} unserved; /* of struct tcp_params: for what no listener has */
 	struct limit challenges;
 
 	/* The segment that engine_input() works on, as it came: what traces say of it. */
@@ -244,8 +262,10 @@ struct engine {
 		uint32_t piece;
 	} direct;
 
-	struct reply replies[REPLIES_MAX];
+	struct fast_open_peer fast_open[FAST_OPEN_SETS][FAST_OPEN_WAYS];
+	struct segment replies[REPLIES_MAX]; /* answers that no connection gives; without text */
 	uint32_t replies_head, replies_n;
+	bool replied; /* what went last was one: connections have their turn */
 	struct trace traces[TRACES_MAX];
 	uint32_t traces_head, traces_n;
 };
@@ -343,9 +363,41 @@ const struct tcp_params *params_hold(struct engine *e, const struct tcp_params *
 void params_drop(struct engine *e, const struct tcp_params *held); /* NULL is nothing */
 
 /* listeners.c */
+/* Room for one more connection whose peer has shown that he hears us: in LISTEN, the listener's. NULL: there
+ * is none, and that is counted. A half-open one may give way to it. */
+struct tcb *listener_accept(struct engine *e, struct listener *l, const struct flow *f,
+			    uint32_t hash);
+/* The oldest half-open connection of the listener ends: nobody is told. False: there is none. */
+bool listener_drop_half_open(struct engine *e, struct listener *l);
+/* A SYN, or a cookie, is not taken: nobody accepts. */
+void listener_is_crowded(struct engine *e, struct listener *l, const struct flow *f);
 struct listener *listener_find(const struct engine *e, const struct endpoint *to);
 struct listener *listener_of(const struct engine *e, listener_id id);
 listener_id listener_id_of(const struct engine *e, const struct listener *l);
+
+/* cookie.c */
+/* Answers a SYN that gets no record. */
+void cookie_answer(struct engine *e, struct listener *l, const struct segment *seg);
+enum cookie {
+	COOKIE_NONE, /* the ACK brings none: 3.10.7.2 second */
+	COOKIE_OPENED, /* *ret_tcb is in SYN-RECEIVED, and the ACK still to be looked at */
+	COOKIE_WAITS, /* it is one, but there is no room: the peer sends again */
+};
+/* An ACK for a listener. */
+enum cookie cookie_arrives(struct engine *e, struct listener *l, const struct segment *seg,
+			   uint32_t hash, struct tcb **ret_tcb);
+
+/* fastopen.c */
+/* A SYN for a listener. True: its text is to be taken. */
+bool fast_open_arrives(struct engine *e, struct tcb *t, struct listener *l,
+		       const struct segment *syn);
+/* The option of our SYN; the octets of text that go with it. */
+uint32_t fast_open_fill_syn(struct engine *e, struct tcb *t, struct segment *out);
+void fast_open_fill_syn_ack(const struct engine *e, const struct tcb *t, struct segment *out);
+/* A SYN-ACK for our SYN: it may bring a cookie. */
+void fast_open_answered(struct engine *e, const struct tcb *t, const struct segment *seg);
+/* Our SYN was not answered in time. */
+void fast_open_lost(struct engine *e, struct tcb *t);
 
 /* isn.c */
 uint32_t isn_ts_offset(const struct engine *e, const struct flow *f);
@@ -370,12 +422,21 @@ bool personality_rounds_down(const struct tcb *t);
 uint16_t personality_ip_id(struct tcb *t, uint32_t pieces);
 
 /* handshake.c: what both opens share */
+enum { TCP_WSCALE_MAX = 14 }; /* RFC 7323 2.3 */
 enum { TCP_TIMESTAMPS_BYTES = 12 }; /* the option with its two NOPs */
 uint16_t mss_of_link(uint16_t link_mtu, bool v4);
+/* Without the option: MUST-15. */
+uint16_t mss_default(bool v4);
+uint8_t tcb_scale_for(const struct tcp_params *params);
 /* params: held by the caller; the TCB holds it too. */
 void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, uint16_t link_mtu);
+/* Before anything was sent. */
+void tcb_set_iss(struct tcb *t, seqno iss);
+void tcb_limit_handshake(struct engine *e, struct tcb *t);
 /* What the peer's SYN says: IRS, window, options. */
-void tcb_take_syn(struct engine *e, struct tcb *t, const struct segment *seg);
+void tcb_take_syn(const struct engine *e, struct tcb *t, const struct segment *seg);
+/* The service may begin: at ESTABLISHED, or with the text of a SYN. */
+void tcb_opened(struct engine *e, struct tcb *t);
 void tcb_established(struct engine *e, struct tcb *t);
 /* snd.mss from what the peer, the link and the path take. */
 void tcb_fit_mss(struct tcb *t);
@@ -390,6 +451,8 @@ void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno
 
 /* arrives_text.c */
 void arrives_from_sixth(struct engine *e, struct tcb *t, struct segment *seg, struct delivery *ret);
+/* The text of a SYN, before the handshake is complete: RFC 7413 4.2.2. */
+void arrives_text_of_syn(struct engine *e, struct tcb *t, struct segment *seg);
 /* Text that arrived before came again: the next ACK says so, RFC 2883. */
 void tcb_duplicate(struct tcb *t, seqno left, seqno right);
 /* Takes n octets of sequence space off the front. */
@@ -432,6 +495,11 @@ seqno tcb_window_edge(const struct tcb *t);
 void tcb_window_update(struct engine *e, struct tcb *t);
 /* Is there anything that has not been sent at all? */
 bool tcb_has_unsent(const struct tcb *t);
+/* What our SYN or SYN-ACK says. */
+void tcb_fill_syn(const struct engine *e, struct tcb *t, struct segment *out);
+/* A place for an answer that no connection gives; all of it is to be filled in. NULL, and counted: the
+ * queue is full but for `spared`. */
+struct segment *reply_next(struct engine *e, uint32_t spared);
 /* Reset Generation, RFC 9293 3.5.2. */
 void reply_reset(struct engine *e, const struct segment *in);
 

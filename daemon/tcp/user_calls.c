@@ -65,6 +65,7 @@ int engine_connect(struct engine *e, vtime now, const struct conn_open *open, co
 	}
 	t->cookie = open->cookie;
 	tcb_open(e, t, params, open->link_mtu);
+	tcb_limit_handshake(e, t);
 	params_drop(e, params); /* the TCB has it now */
 	tcb_enter(e, t, ST_SYN_SENT, CAUSE_USER, 0, RULE_OPEN);
 	e->counters.active_opens++;
@@ -336,6 +337,7 @@ static void status_of_data(const struct engine *e, const struct tcb *t, struct c
 	s->cwnd_bytes = t->cc.cwnd;
 	s->ssthresh_bytes = t->cc.ssthresh;
 	s->ecn = t->ecn.on;
+	s->fast_open = t->fast_open.early;
 	s->congestion_control = t->cc.ops->name;
 	s->snd_mss = t->snd.mss;
 	s->rcv_mss = t->rcv.mss;

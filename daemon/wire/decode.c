@@ -208,6 +208,13 @@ static void decode_option(const uint8_t *p, unsigned len, struct segment *seg)
 		seg->ts_val = get32(p + 2);
 		seg->ts_ecr = get32(p + 6);
 		break;
+	case KIND_FAST_OPEN: /* 4 to 16 octets, an even number: RFC 7413 2 */
+		if (len != 2 && (len < 6 || len > 2 + SEG_FAST_OPEN || len % 2))
+			break;
+		seg->options |= OPT_FAST_OPEN;
+		seg->fast_open_n = (uint8_t)(len - 2);
+		memcpy(seg->fast_open, p + 2, len - 2);
+		break;
 	default:
 		break;
 	}

@@ -16,6 +16,12 @@ static unsigned sacks_that_fit(const struct segment *seg, unsigned used)
 	return seg->sacks_n < room ? seg->sacks_n : room;
 }
 
+/* With the NOPs in front that keep words aligned. */
+static unsigned fast_open_len(const struct segment *seg)
+{
+	return (2U + seg->fast_open_n + 3U) / 4 * 4;
+}
+
 /* Octets of everything but SACK, in FreeBSD's layout: only what needs an alignment is aligned, before it. */
 static unsigned fixed_options_freebsd(const struct segment *seg)
 {
@@ -27,6 +33,8 @@ static unsigned fixed_options_freebsd(const struct segment *seg)
 		len += 2;
 	if (seg->options & OPT_TIMESTAMPS)
 		len += len % 4 == 2 ? 10 : 12;
+	if (seg->options & OPT_FAST_OPEN)
+		len += 2U + seg->fast_open_n;
 	return (len + 3) / 4 * 4;
 }
 
@@ -46,6 +54,8 @@ static unsigned fixed_options_len(const struct segment *seg)
 		len += 4;
 	if (seg->options & OPT_WSCALE)
 		len += 4;
+	if (seg->options & OPT_FAST_OPEN)
+		len += fast_open_len(seg);
 	return len;
 }
 
@@ -64,6 +74,14 @@ static uint8_t *put_word(uint8_t *p, uint8_t a, uint8_t b, uint8_t c, uint8_t d)
 	p[2] = c;
 	p[3] = d;
 	return p + 4;
+}
+
+static uint8_t *put_fast_open(const struct segment *seg, uint8_t *p)
+{
+	*p++ = KIND_FAST_OPEN;
+	*p++ = (uint8_t)(2 + seg->fast_open_n);
+	memcpy(p, seg->fast_open, seg->fast_open_n);
+	return p + seg->fast_open_n;
 }
 
 static uint8_t *put_timestamps(const struct segment *seg, uint8_t *p)
@@ -100,6 +118,8 @@ static uint8_t *put_fixed_freebsd(const struct segment *seg, unsigned sacks, uin
 	}
 	if (seg->options & OPT_TIMESTAMPS)
 		p = put_timestamps(seg, put_nops(start, 2, p));
+	if (seg->options & OPT_FAST_OPEN)
+		p = put_fast_open(seg, p);
 	while ((unsigned)(p - start) % 4)
 		*p++ = sacks ? KIND_NOP : KIND_EOL; /* EOL is 0, as the padding behind it */
 	return p;
@@ -111,6 +131,7 @@ static uint8_t *put_fixed_freebsd(const struct segment *seg, unsigned sacks, uin
 static uint8_t *put_fixed_linux(const struct segment *seg, uint8_t *p)
 {
 	const bool permitted = seg->options & OPT_SACK_PERMITTED;
+	const uint8_t *const start = p;
 
 	if (seg->options & OPT_MSS)
 		p = put_word(p, KIND_MSS, 4, (uint8_t)(seg->mss >> 8), (uint8_t)seg->mss);
@@ -123,6 +144,8 @@ static uint8_t *put_fixed_linux(const struct segment *seg, uint8_t *p)
 	}
 	if (seg->options & OPT_WSCALE)
 		p = put_word(p, KIND_NOP, KIND_WSCALE, 3, seg->wscale);
+	if (seg->options & OPT_FAST_OPEN)
+		p = put_fast_open(seg, put_nops(start, (22U - seg->fast_open_n) % 4, p));
 	return p;
 }
 

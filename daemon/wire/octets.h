@@ -26,6 +26,7 @@ enum {
 	KIND_SACK_PERMITTED = 4,
 	KIND_SACK = 5,
 	KIND_TIMESTAMPS = 8,
+	KIND_FAST_OPEN = 34, /* RFC 7413 */
 };
 
 /* Compilers make one load or store and a swap of each. */

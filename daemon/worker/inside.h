@@ -37,6 +37,7 @@ struct listener {
 	listener_id tcp;
 	uint32_t live; /* connections of it in conns */
 	bool draining;
+	bool accepts; /* a program does: room is limited */
 	char name[64];
 	char service_text[SERVICE_TEXT_MAX];
 };
@@ -93,6 +94,7 @@ struct worker {
 	struct listener **listeners; /* NULL where free */
 	uint32_t *listener_gens;
 	size_t listeners_n; /* places */
+	size_t accepting_n; /* of them, where a program accepts */
 	struct own own;
 	struct service_host host; /* host.now is the instant of this wakeup */
 	struct epitaph *epitaphs;
@@ -145,6 +147,10 @@ void listeners_close_all(struct worker *w);
 struct listener *listeners_find(const struct worker *w, uint64_t id); /* not a draining one */
 struct listener *listeners_by_cookie(const struct worker *w, uint64_t cookie);
 void listener_conn_gone(struct worker *w, struct listener *l);
+/* Before segments come in: how many more may open, where a program accepts. When it does, nobody tells, and other
+ * workers' connections go to the same program.
+ */
+void listeners_refresh_room(struct worker *w);
 int listeners_list(const struct worker *w, struct worker_listener **ret_list, size_t *ret_n);
 void listeners_fini(struct worker *w);
 /* Tells the link what we own now. */

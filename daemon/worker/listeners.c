@@ -78,9 +78,20 @@ static void free_listener(struct listener *l)
 	free(l);
 }
 
+void listeners_refresh_room(struct worker *w)
+{
+	for (size_t i = 0; w->accepting_n && i < w->listeners_n; i++) {
+		struct listener *const l = w->listeners[i];
+
+		if (l && l->accepts && !l->draining)
+			(void)engine_listener_set_room(w->engine, l->tcp, service_room(l->service));
+	}
+}
+
 /* Takes it out of the table: it owns nothing any more. */
 static void remove_listener(struct worker *w, struct listener *l)
 {
+	w->accepting_n -= l->accepts;
 	own_remove(&w->own, &l->local);
 	w->listeners[(uint32_t)l->cookie] = NULL;
 	free_listener(l);
@@ -143,6 +154,8 @@ static int open_listener(struct worker *w, struct listener *l, struct worker_req
 			      : rc == -ENOBUFS  ? "too many listeners"
 						: strerror(-rc));
 	}
+	l->accepts = service_room(l->service) != UINT32_MAX;
+	w->accepting_n += l->accepts;
 	return 0;
 }
 

@@ -108,6 +108,9 @@ static void take_frame(struct worker *w, const struct frame *f)
 int worker_receive(struct worker *w)
 {
 	struct frame frames[BATCH];
+
+	listeners_refresh_room(w);
+
 	const int n = w->packet->ops->receive(w->packet, frames, BATCH);
 
 	for (int i = 0; i < n; i++)

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/end_name.h"
@@ -146,6 +147,22 @@ static int check_destination(const struct worker *w, struct worker_request *req)
 	return 0;
 }
 
+/* What may go with the SYN (RFC 7413) is queued before that is pulled. */
+static int queue_syn_text(struct worker *w, const struct worker_request *req, conn_id id)
+{
+	const uint32_t len = req->connect.syn_text;
+	size_t taken = 0;
+	ssize_t n;
+
+	if (!len || req->connect.fd < 0)
+		return 0;
+	n = recv(req->connect.fd, w->host.scratch, len, MSG_DONTWAIT);
+	if (n != (ssize_t)len ||
+	    conn_send(w->engine, w->host.now, id, w->host.scratch, len, &taken) || taken != len)
+		return -ENOBUFS;
+	return 0;
+}
+
 /* Sends the SYN. 1: the answer comes when the handshake is done. */
 static int serve_connect(struct worker *w, struct worker_request *req)
 {
@@ -170,7 +187,7 @@ static int serve_connect(struct worker *w, struct worker_request *req)
 		return connect_errmsg(req, rc);
 	worker_drain_traces(w, path.ifindex);
 	c = worker_conn(w, id, path.ifindex);
-	if (!c || own_source(w, c) ||
+	if (!c || own_source(w, c) || queue_syn_text(w, req, id) ||
 	    (req->connect.fd >= 0 && (service_new_stream(&c->session.service) ||
 				      worker_watch_holder(w, c, req->connect.fd)))) {
 		(void)conn_abort(w->engine, w->host.now, id, CAUSE_OPERATOR, END_OUT_OF_MEMORY);
@@ -215,6 +232,10 @@ static int serve_set_params(struct worker *w, struct worker_request *req)
 {
 	const struct listener *const l = listeners_find(w, req->set_params.id);
 
+	if (!req->set_params.id) {
+		engine_set_unserved(w->engine, &req->set_params.params);
+		return 0;
+	}
 	return l ? params_errmsg(req, engine_listener_set_params(w->engine, l->tcp,
 								 &req->set_params.params))
 		 : -ENOENT;

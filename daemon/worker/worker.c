@@ -324,6 +324,7 @@ static int make_engine(struct worker *w, struct errmsg *ret_err)
 			      w->engine_bytes + conns_bytes(w), strerror(errno));
 	begin_wakeup(w);
 	w->engine = engine_init(w->engine_memory, &w->cfg.engine, w->host.now);
+	engine_set_unserved(w->engine, &w->cfg.unserved);
 	return 0;
 }
 

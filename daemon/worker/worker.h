@@ -19,11 +19,12 @@ struct event_base;
 struct spawner; /* service/spawner.h: starts the processes of exec services */
 struct worker;
 
-enum { SERVICE_NAME_MAX = 32, SERVICE_TEXT_MAX = 512 };
+enum { SERVICE_NAME_MAX = 32, SERVICE_TEXT_MAX = 512, WORKER_SYN_TEXT_MAX = 1400 };
 
 struct worker_config {
 	unsigned index; /* 0.. */
 	struct engine_config engine;
+	struct tcp_params unserved; /* for what no listener has: engine_set_unserved() */
 	const char *const *interfaces; /* NULL: any; NULL-terminated */
 	bool answer_neighbours; /* Shield=none: ARP and ND for addresses that no kernel owns */
 	struct record *record; /* NULL: none kept. Borrowed */
@@ -73,7 +74,7 @@ enum worker_ask {
 	WORKER_CONNECT,
 	WORKER_CLOSE, /* by serial; cause operator */
 	WORKER_RESET, /* by serial; cause operator */
-	WORKER_SET_PARAMS, /* a listener's parameters, for connections from now on */
+	WORKER_SET_PARAMS, /* a listener's parameters, for connections from now on; id 0: for what none has */
 	WORKER_SET_CONNECTION, /* one parameter of a connection, by serial */
 	WORKER_STATUS,
 	WORKER_STOP, /* close all, wait up to stop_grace_us, reset the rest, end the thread */
@@ -132,7 +133,10 @@ struct worker_request {
 			struct tcp_params params;
 			int fd;
 			bool early; /* answer once the SYN is queued: the rest is told by fd alone */
-			uint32_t skip; /* octets in fd to throw away once ESTABLISHED */
+			uint32_t
+				syn_text; /* octets in fd to send first: with the SYN, if they may */
+			uint32_t
+				skip; /* octets in fd, behind those, to throw away once ESTABLISHED */
 			uint64_t ret_serial; /* also on failure, when a SYN was sent; else 0 */
 			struct flow ret_flow;
 		} connect; /* -ECONNREFUSED, -ETIMEDOUT, -ENETUNREACH, -EADDRINUSE, -EADDRNOTAVAIL ... */

@@ -20,7 +20,8 @@ enum op {
 	OP_TAKE_ALL,
 	OP_RELEASE,
 	OP_ICMP,
-	OP_SEGMENT, /* to 15 */
+	OP_SEGMENT, /* to 14 */
+	OP_ANSWER = 15, /* to the last SYN-ACK, which may have been a cookie */
 };
 
 /* Of OP_SEGMENT's first octet: the flow is in 0x30. */
@@ -39,6 +40,9 @@ enum how {
 	HOW_URGENT = 64,
 	HOW_SACK = 128,
 };
+
+/* OP_ANSWER's second octet. */
+enum { ANSWER_WRONG = 1, ANSWER_FIN = 2, ANSWER_TEXT = 4, ANSWER_STAMP_WRONG = 128 };
 
 enum { SACKS_MAX = 4 };
 
@@ -89,6 +93,8 @@ static inline size_t op_bytes(const uint8_t *p, size_t n)
 	case OP_TAKE_REPORTS:
 	case OP_TAKE_ALL:
 		return 1;
+	case OP_ANSWER:
+		return 4;
 	case OP_SEGMENT:
 		break;
 	}

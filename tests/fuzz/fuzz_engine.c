@@ -34,6 +34,8 @@ struct fuzz {
 	bool live[IDS], told[IDS]; /* told: REPORT_CLOSED came, not yet released */
 	uint8_t path[256]; /* by serial: last state plus one */
 	listener_id listener;
+	uint8_t fast_open[8]; /* the last Fast Open cookie that was given */
+	struct segment synacks[FLOWS]; /* the last that was sent to each, maybe a cookie */
 };
 
 static bool shown;
@@ -191,6 +193,10 @@ static void take_segments(struct fuzz *f, unsigned most)
 				sum ^= out.text[i].base
 					       [k]; /* The sanitizer sees that it may be read. */
 		assert(!(out.ctl & CTL_SYN) || out.options & OPT_MSS);
+		if (out.ctl & CTL_SYN)
+			f->synacks[(out.flow.remote.port - 1000U) % FLOWS] = out;
+		if (out.options & OPT_FAST_OPEN && out.fast_open_n == 8)
+			memcpy(f->fast_open, out.fast_open, 8);
 		assert(out.ctl & (CTL_ACK | CTL_SYN | CTL_RST));
 		assert(seg_text_len(&out) <= SEG_TEXT_MAX);
 	}
@@ -222,6 +228,15 @@ WRAPS static void place(struct segment *seg, const struct conn_status *st, unsig
 			       : seq_add(seg->ack, acks[where >> 4 & 3]);
 }
 
+/* The last cookie that was given, spoilt or not; or the wish for one. */
+static void add_fast_open(struct fuzz *f, struct segment *seg)
+{
+	seg->options |= OPT_FAST_OPEN;
+	seg->fast_open_n = seg->mss & 2 ? 8 : 0;
+	memcpy(seg->fast_open, f->fast_open, 8);
+	seg->fast_open[0] ^= seg->mss >> 8 & 1;
+}
+
 static void add_options(struct fuzz *f, struct segment *seg, unsigned how, seqno una)
 {
 	struct in *const in = &f->in;
@@ -235,6 +250,8 @@ static void add_options(struct fuzz *f, struct segment *seg, unsigned how, seqno
 		seg->options |= OPT_MSS | OPT_WSCALE | OPT_SACK_PERMITTED;
 		seg->mss = (uint16_t)u16(in);
 		seg->wscale = (uint8_t)u8(in);
+		if (seg->mss & 1)
+			add_fast_open(f, seg);
 	}
 	if (how & HOW_URGENT)
 		seg->urgent = (uint16_t)u16(in);
@@ -294,6 +311,32 @@ static void input(struct fuzz *f, unsigned op)
 	conn_delivered(f->e, f->now, &d, take % (d.text.len + 1));
 }
 
+/* What a peer answers to the last SYN-ACK that it got, now or much later. */
+static void answer_syn_ack(struct fuzz *f, unsigned op)
+{
+	const struct segment *const last = &f->synacks[(op >> 4) % FLOWS];
+	const unsigned how = u8(&f->in);
+	struct segment seg = { .flow = flow_of(op >> 4),
+			       .seq = last->ack,
+			       .ack = seq_add(last->seq, 1 + (how & ANSWER_WRONG)),
+			       .ctl = (uint8_t)(CTL_ACK | (how & ANSWER_FIN ? CTL_FIN : 0)),
+			       .wnd = (uint16_t)u8(&f->in),
+			       .options = last->options & OPT_TIMESTAMPS,
+			       .ts_val = u8(&f->in),
+			       .ts_ecr = last->ts_val ^ (how & ANSWER_STAMP_WRONG ? 1 : 0),
+			       .link_mtu = 1500 };
+	const struct conn_status st = status_of(f, &seg.flow);
+	struct delivery d = { .text = { NULL, 0 } };
+
+	add_text(&seg, 0, how & ANSWER_TEXT ? how >> 2 : 0);
+	show_segment("<", &seg);
+	engine_input(f->e, f->now, &seg, &d);
+	if (!d.text.len)
+		return;
+	check_text(unread(&st), d.text);
+	conn_delivered(f->e, f->now, &d, d.text.len);
+}
+
 static void open_active(struct fuzz *f, unsigned op)
 {
 	const struct conn_open open = {
@@ -341,6 +384,11 @@ static void change_params(struct fuzz *f, conn_id id)
 	f->params.black_hole_detection = bits & 2;
 	f->params.congestion_control = bits & 2 ? TCP_CC_CUBIC : TCP_CC_NEWRENO;
 	f->params.ecn = bits % 3;
+	f->params.syn_cookies = bits / 3 % 3;
+	f->params.fast_open = bits % 4;
+	f->params.fast_open_queue = 1;
+	f->params.drop_syn_fin = (bits & 9) == 9;
+	f->params.blackhole = (bits & 10) == 10;
 	f->params.delayed_ack_us = bits & 16 ? 1000 : 0;
 	f->params.receive_buffer_bytes = 30 + u8(&f->in) * 20;
 	f->params.send_buffer_bytes = 30 + u8(&f->in) * 20;
@@ -442,6 +490,9 @@ static void change_other(struct fuzz *f, unsigned op)
 	(void)conn_set_mtu(f->e, f->now, id, (uint16_t)n);
 	if (n & 1)
 		(void)engine_listener_set_params(f->e, f->listener, &f->params);
+	if (n & 8)
+		engine_set_unserved(f->e, &f->params);
+	(void)engine_listener_set_room(f->e, f->listener, n & 6 ? UINT32_MAX : n >> 3 & 3);
 	(void)engine_listener_status(f->e, f->listener, &st);
 }
 
@@ -484,6 +535,9 @@ static void do_op(struct fuzz *f, unsigned op)
 		break;
 	case OP_ICMP:
 		icmp(f, op);
+		break;
+	case OP_ANSWER:
+		answer_syn_ack(f, op);
 		break;
 	case OP_SEGMENT:
 	default:

@@ -56,6 +56,8 @@ static const struct step {
 	{ 3, { OP_TIME | TIME_FOR, 10, 0 } },
 	{ 3, { OP_TIME | TIME_FOR | 0x70, 200, 0 } },
 	{ 1, { OP_RELEASE } },
+	{ 4, { OP_ANSWER, 0, 200, 9 } },
+	{ 4, { OP_ANSWER, ANSWER_TEXT, 200, 9 } },
 };
 
 struct rng {

@@ -69,6 +69,7 @@ void world_begin(struct world *w, enum place place, bool listener, bool rfc5961,
 	tcp_params_default(&w->params);
 	w->params.receive_buffer_bytes = WINDOW;
 	w->params.window_scaling = false;
+	w->params.syn_cookies = TCP_COOKIES_NO;
 	w->params.timestamps = timestamps;
 	w->params.rfc5961 = rfc5961;
 	w->params.delayed_ack_us = 0;

@@ -40,6 +40,9 @@ static const struct field params_fields[] = {
 	FIELD(tcp_params, initial_window),
 	FIELD(tcp_params, congestion_control),
 	FIELD(tcp_params, ecn),
+	FIELD(tcp_params, syn_cookies),
+	FIELD(tcp_params, fast_open),
+	FIELD(tcp_params, fast_open_queue),
 	FIELD(tcp_params, personality),
 	FIELD(tcp_params, mss),
 	FIELD(tcp_params, ttl),
@@ -49,6 +52,8 @@ static const struct field params_fields[] = {
 	FIELD(tcp_params, window_scaling),
 	FIELD(tcp_params, sack),
 	FIELD(tcp_params, rfc5961),
+	FIELD(tcp_params, drop_syn_fin),
+	FIELD(tcp_params, blackhole),
 	FIELD(tcp_params, icmp_may_reset),
 	FIELD(tcp_params, black_hole_detection),
 	FIELD(tcp_params, keepalive),
@@ -86,6 +91,7 @@ static const struct field status_fields[] = {
 	FIELD(conn_status, window_scaling),
 	FIELD(conn_status, sack),
 	FIELD(conn_status, ecn),
+	FIELD(conn_status, fast_open),
 	FIELD(conn_status, cwnd_bytes),
 	FIELD(conn_status, ssthresh_bytes),
 	FIELD(conn_status, snd_mss),
@@ -176,6 +182,14 @@ static uint64_t setting(const char *word)
 		return TCP_CC_CUBIC;
 	if (word && !strcmp(word, "newreno"))
 		return TCP_CC_NEWRENO;
+	if (word && !strcmp(word, "auto"))
+		return TCP_COOKIES_AUTO;
+	if (word && !strcmp(word, "always"))
+		return TCP_COOKIES_ALWAYS;
+	if (word && !strcmp(word, "client"))
+		return TCP_FAST_OPEN_CLIENT;
+	if (word && !strcmp(word, "server"))
+		return TCP_FAST_OPEN_SERVER;
 	if (word && !strcmp(word, "passive"))
 		return TCP_ECN_PASSIVE;
 	return number(word);
@@ -243,11 +257,47 @@ static void do_listen(void)
 	if (value_of("addr") && addr_parse(value_of("addr"), &open.local.addr))
 		fail("%s is no address", value_of("addr"));
 	result("listen", engine_listen(w.e, w.now, &open, &w.listener));
+	if (value_of("room"))
+		(void)engine_listener_set_room(w.e, w.listener, (uint32_t)number(value_of("room")));
+}
+
+static void do_unserved_apply(void)
+{
+	engine_set_unserved(w.e, &w.params);
+}
+
+static void do_room(void)
+{
+	result("room", engine_listener_set_room(w.e, w.listener, (uint32_t)number(arg(1))));
 }
 
 static void do_unlisten(void)
 {
 	result("unlisten", engine_unlisten(w.e, w.now, w.listener));
+}
+
+static void send_text(size_t len, size_t want)
+{
+	static uint8_t buf[8 << 20];
+	size_t taken = 0;
+
+	if (len > sizeof(buf))
+		fail("at most %zu octets at a time", sizeof(buf));
+	for (size_t i = 0; i < len; i++)
+		buf[i] = octet_at((uint32_t)(w.peer->sent_octets + 1 + i), false);
+	const int rc = conn_send(w.e, w.now, current(), buf, len, &taken);
+
+	result("send", rc);
+	if (!rc && taken != want)
+		fail("%zu octets were taken", taken);
+	w.peer->sent_octets += taken;
+}
+
+static void do_send(void)
+{
+	const size_t len = number(arg(1));
+
+	send_text(len, value_of("takes") ? number(value_of("takes")) : len);
 }
 
 static void do_connect(void)
@@ -275,25 +325,8 @@ static void do_connect(void)
 	w.peer->closed_told = false;
 	if (w.direct && conn_set_direct(w.e, id, true))
 		fail("conn_set_direct");
-}
-
-static void do_send(void)
-{
-	static uint8_t buf[8 << 20];
-	const size_t len = number(arg(1));
-	const size_t want = value_of("takes") ? number(value_of("takes")) : len;
-	size_t taken = 0;
-
-	if (len > sizeof(buf))
-		fail("at most %zu octets at a time", sizeof(buf));
-	for (size_t i = 0; i < len; i++)
-		buf[i] = octet_at((uint32_t)(w.peer->sent_octets + 1 + i), false);
-	const int rc = conn_send(w.e, w.now, current(), buf, len, &taken);
-
-	result("send", rc);
-	if (!rc && taken != want)
-		fail("%zu octets were taken", taken);
-	w.peer->sent_octets += taken;
+	if (value_of("text")) /* before the SYN is pulled */
+		send_text(number(value_of("text")), number(value_of("text")));
 }
 
 static void do_read(void)
@@ -830,6 +863,8 @@ static const struct {
 	{ "isn", do_isn, false },
 	{ "listen", do_listen, false },
 	{ "unlisten", do_unlisten, false },
+	{ "room", do_room, false },
+	{ "unserved-apply", do_unserved_apply, false },
 	{ "connect", do_connect, false },
 	{ "establish", do_establish, false },
 	{ "send", do_send, false },

@@ -56,6 +56,7 @@ struct world {
 	struct tcp_params params;
 	vtime now, start;
 	uint16_t link_mtu;
+	uint8_t fast_open[8]; /* the last cookie that was sent */
 	bool direct; /* connections ask for direct delivery as they open */
 	uint32_t direct_take;
 	listener_id listener;

@@ -17,7 +17,8 @@
  *	> *				any segment, at this instant; > S * any with these flags
  *   Numbers count from the ISN of their direction; `=N` is a plain 32-bit number. Text needs no
  *   writing: each octet is a function of its place and is compared wherever it shows; a segment
- *   options: mss N, wscale N, sackOK, TS val N ecr N, sack LEFT:RIGHT ... (counted as the ack is). Text
+ *   options: mss N, wscale N, sackOK, TS val N ecr N, sack LEFT:RIGHT ... (counted as the ack is), fo [N|last|*] (Fast Open
+ *   cookie: none, a number, which was sent last, any). Text
  *   marked `other` arrives with different octets. TS values sent count from our first one; `TS val *`
  *   takes any, `ecr last` echoes the latest one sent. win defaults to 65535 on what arrives.
  *
@@ -25,8 +26,9 @@
  *   one); from ADDR [port N] and to ADDR [port N] (its endpoints); mtu N; isn N (moves the clock to
  *   where our ISN would be N); peer_isn N; set KEY VALUE (struct tcp_params, for what opens later; rto_min_us
  *   is 1 s here, personality 2: plain; 0 is linux, 1 freebsd); apply (to this connection, now); engine KEY VALUE (struct engine_config)
- * Calls: listen [backlog N] [max N] [addr ADDR], unlisten, connect [port 0], send N [takes N], read N
- *   (exactly N wait) or read N part, consume N (in place), listener-apply, close [operator], abort [operator], stop-reading, release,
+ * Calls: listen [backlog N] [max N] [room N] [addr ADDR], room N (of the listener), unlisten, connect [port 0] [text N] (sent
+ *   before the SYN leaves), send N [takes N], read N
+ *   (exactly N wait) or read N part, consume N (in place), listener-apply, unserved-apply (for no listener), close [operator], abort [operator], stop-reading, release,
  *   direct on|off [take N], icmp KEY [seq N] [mtu N] [quoted N] (an error of icmp_errors.def that quotes our segment
  *   at N, of so many octets), link-mtu N (of a running connection's interface); each may end in `fails ENAME`
  * Short cuts: establish [active] [win N] [rtt SECONDS] [<options>] (a whole handshake; mss 1000), permute N LEN [overlap N]

@@ -64,6 +64,12 @@ WRAPS static void put_options(char *buf, size_t *at, const struct peer *p, char 
 		put(buf, at, "%sTS val %u ecr %u", sep, val, ecr);
 		sep = ",";
 	}
+	if (s->options & OPT_FAST_OPEN) {
+		put(buf, at, "%sfo", sep);
+		for (unsigned i = 0; i < s->fast_open_n; i++)
+			put(buf, at, "%s%02x", i ? "" : " ", s->fast_open[i]);
+		sep = ",";
+	}
 	for (unsigned i = 0; i < s->sacks_n && s->options & OPT_SACK; i++, sep = " ")
 		put(buf, at, "%s%s%u:%u", sep, i ? "" : "sack ", seq_sub(s->sacks[i].left, base),
 		    seq_sub(s->sacks[i].right, base));
@@ -144,6 +150,20 @@ static void sacks_parse(const char *opt, char dir, const struct peer *p, struct 
 		fail("sack is written: sack LEFT:RIGHT ...");
 }
 
+/* A Fast Open cookie: none, `last` (which the engine sent last, to whomever), `*` (any), or a number. */
+static void fast_open_parse(const char *word, struct segment *s)
+{
+	s->options |= OPT_FAST_OPEN;
+	s->fast_open_n = *word ? 8 : 0;
+	if (!strcmp(word, "*"))
+		s->fast_open_n = UINT8_MAX;
+	else if (!strcmp(word, "last"))
+		memcpy(s->fast_open, w.fast_open, 8);
+	else if (*word)
+		for (unsigned i = 0; i < 8; i++)
+			s->fast_open[i] = (uint8_t)(number(word) >> (56 - 8 * i));
+}
+
 /* One option of the list. *any_val: the line wrote `val *`. */
 WRAPS static void option_parse(char *opt, char dir, const struct peer *p, struct segment *s,
 			       bool *any_val)
@@ -163,6 +183,8 @@ WRAPS static void option_parse(char *opt, char dir, const struct peer *p, struct
 		s->options |= OPT_SACK_PERMITTED;
 	} else if (!strcmp(name, "sack")) {
 		sacks_parse(opt, dir, p, s);
+	} else if (!strcmp(name, "fo")) {
+		fast_open_parse(n == 2 ? a : "", s);
 	} else if (!strcmp(name, "TS")) {
 		char val[24];
 
@@ -292,6 +314,9 @@ static void options_compare(const struct segment *want, const struct segment *go
 	if (want->options & OPT_SACK)
 		*ok &= want->sacks_n == got->sacks_n &&
 		       !memcmp(want->sacks, got->sacks, want->sacks_n * sizeof(want->sacks[0]));
+	if (want->options & OPT_FAST_OPEN && want->fast_open_n != UINT8_MAX)
+		*ok &= want->fast_open_n == got->fast_open_n &&
+		       !memcmp(want->fast_open, got->fast_open, want->fast_open_n);
 	if (want->options & OPT_TIMESTAMPS)
 		*ok &= (any_val || want->ts_val == got->ts_val) && want->ts_ecr == got->ts_ecr;
 }
@@ -329,6 +354,8 @@ void segment_expect(void)
 	uint32_t len;
 	bool any = false, ok = true;
 
+	if (got.seg.options & OPT_FAST_OPEN && got.seg.fast_open_n == 8)
+		memcpy(w.fast_open, got.seg.fast_open, 8);
 	/* The window of a segment from the wire is what it says; the text is already checked. */
 	segment_format(p, '>', &got.seg, shown);
 	if (got.at.us != w.now.us)

@@ -179,8 +179,11 @@ static void test_every_tcp_key(void **state)
 		"[Tcp]\nMSL=1min 30s\nFinWait2Timeout=infinity\nUserTimeout=0\n"
 		"SynTimeout=2m\nRtoInitial=1500ms\nRtoMin=1ms\nRtoMax=2min\nDelayedAck=0\n"
 		"SendBuffer=64K\nReceiveBuffer=1MiB\nInitialWindow=64\nMSS=1400\nTTL=255\n"
-		"CongestionControl=newreno\nEcn=on\nDSCP=46\nNagle=no\nTimestamps=false\n"
-		"WindowScaling=0\nSack=no\nRfc5961=OFF\nIcmpMayReset=on\nBlackHoleDetection=no\n"
+		"CongestionControl=newreno\nEcn=on\nSynCookies=always\nFastOpen="
+		"both\nFastOpenQueue=7\nDSCP=46\nNagle="
+		"no\nTimestamps=false\n"
+		"WindowScaling=0\nSack=no\nRfc5961=OFF\nDropSynFin=yes\nBlackhole="
+		"yes\nIcmpMayReset=on\nBlackHoleDetection=no\n"
 		"KeepAlive=yes\nKeepAliveTime=1min\nKeepAliveInterval=5s\nKeepAliveProbes=3\n");
 	const struct tcp_params p = {
 		.msl_us = 90000000,
@@ -193,10 +196,15 @@ static void test_every_tcp_key(void **state)
 		.initial_window = 64,
 		.congestion_control = TCP_CC_NEWRENO,
 		.ecn = TCP_ECN_ON,
+		.syn_cookies = TCP_COOKIES_ALWAYS,
+		.fast_open = TCP_FAST_OPEN_BOTH,
+		.fast_open_queue = 7,
 		.mss = 1400,
 		.ttl = 255,
 		.dscp = 46,
 		.icmp_may_reset = true,
+		.drop_syn_fin = true,
+		.blackhole = true,
 		.keepalive = true,
 		.keepalive_time_us = 60000000,
 		.keepalive_interval_us = 5000000,

@@ -185,6 +185,10 @@ static void answer(struct worker_request *req)
 		req->rc = fake.end_rc;
 		break;
 	case WORKER_SET_PARAMS:
+		if (!req->set_params.id) {
+			fake.unserved = req->set_params.params;
+			break;
+		}
 		fake.params_set++;
 		fake.params = req->set_params.params;
 		break;

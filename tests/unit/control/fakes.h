@@ -33,6 +33,7 @@ struct fake {
 	struct worker_listener listeners[64]; /* what WORKER_LISTEN made */
 	size_t listeners_n;
 	bool drain; /* WORKER_UNLISTEN leaves them, draining */
+	struct tcp_params unserved; /* WORKER_SET_PARAMS for what comes to no listener */
 	unsigned params_set; /* WORKER_SET_PARAMS */
 	struct tcp_params params; /* of the last of them */
 	struct tcp_params conn_params; /* of every connection; WORKER_SET_CONNECTION changes them */

@@ -1177,6 +1177,12 @@ static void test_set_for_the_daemon(void **state)
 	assert_int_equal(fake.params_set, 1);
 	assert_int_equal(fake.params.dscp, 46);
 	assert_string_equal(shown(fd, "{}", "DSCP"), "46 daemon default");
+	/* And what comes to no listener. */
+	assert_false(fake.unserved.blackhole);
+	a = call(fd, "set.tcp", "{\"key\":\"Blackhole\",\"value\":true}");
+	assert_string_equal(json_string_value(result_of(a, "value")), "yes");
+	json_decref(a);
+	assert_true(fake.unserved.blackhole);
 	assert_string_equal(shown(fd, "{\"listener\":\"10.0.0.2:7\"}", "DSCP"),
 			    "46 daemon default");
 	assert_string_equal(shown(fd, "{\"listener\":\"10.0.0.2:70\"}", "DSCP"),

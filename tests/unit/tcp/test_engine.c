@@ -456,6 +456,7 @@ static void test_backlog(void **state)
 	struct talk t;
 	listener_id id;
 
+	listen.params.syn_cookies = TCP_COOKIES_NO;
 	talk_open(&t, &cfg, &cfg);
 	assert_int_equal(engine_listen(t.e[TALK_B], t.now, &listen, &id), 0);
 	for (uint16_t port = 1; port <= 5; port++) {

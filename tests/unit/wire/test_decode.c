@@ -168,6 +168,9 @@ static void known_options_of_wrong_length_are_ignored(void **state)
 	assert_int_equal(options_of(OPTIONS(8, 9, 1, 2, 3, 4, 5, 6, 7, 3, 3, 9)).options,
 			 OPT_WSCALE);
 	assert_int_equal(options_of(OPTIONS(5, 2, 3, 3, 9)).options, OPT_WSCALE);
+	assert_int_equal(options_of(OPTIONS(34, 4, 1, 2, 3, 3, 9)).options, OPT_WSCALE);
+	assert_int_equal(options_of(OPTIONS(34, 7, 1, 2, 3, 4, 5, 3, 3, 9)).options, OPT_WSCALE);
+	assert_int_equal(options_of(OPTIONS(34, 2, 3, 3, 9)).options, OPT_WSCALE | OPT_FAST_OPEN);
 	assert_int_equal(options_of(OPTIONS(5, 9, 0, 0, 0, 0, 0, 0, 0, 3, 3, 9)).options,
 			 OPT_WSCALE);
 	assert_int_equal(options_of(OPTIONS(2, 4, 0, 0)).options, 0); /* MSS 0 */

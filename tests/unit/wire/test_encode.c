@@ -208,6 +208,29 @@ static void options_are_laid_out_as_freebsd_does(void **state)
 	check_layout(LAYOUT_FREEBSD, T | S, "nop,nop,TS,nop,nop,sack2");
 }
 
+/* RFC 7413 2: 4 to 16 octets or none, beside all that a SYN may have; words stay aligned. */
+static void fast_open_cookies_of_every_length(void **state)
+{
+	struct segment s = small(), got;
+	struct wire_header h;
+
+	s.ctl = CTL_SYN;
+	s.options = OPT_MSS | OPT_SACK_PERMITTED | OPT_TIMESTAMPS | OPT_WSCALE | OPT_FAST_OPEN;
+	memcpy(s.fast_open, "0123456789abcdef", SEG_FAST_OPEN);
+	for (unsigned n = 0; n <= 2 * SEG_FAST_OPEN; n += n % SEG_FAST_OPEN == 0 ? 4 : 2) {
+		s.layout = n > SEG_FAST_OPEN ? LAYOUT_FREEBSD : LAYOUT_LINUX;
+		s.fast_open_n = (uint8_t)(n > SEG_FAST_OPEN ? n - SEG_FAST_OPEN : n);
+		wire_encode(&s, WIRE_FULL_CHECKSUM, &h);
+		assert_int_equal(h.len % 4, 0);
+		assert_true(h.len <= 80);
+		assert_int_equal(wire_decode(h.bytes, h.len, WIRE_CHECKSUM_VERIFY, &got), WIRE_OK);
+		assert_int_equal(got.options, s.options);
+		assert_int_equal(got.fast_open_n, s.fast_open_n);
+		assert_memory_equal(got.fast_open, s.fast_open, s.fast_open_n);
+		assert_int_equal(got.wscale, 7);
+	}
+}
+
 static void a_header_by_hand(void **state)
 {
 	static const uint8_t expected[40] = { 0x45, 0x2e, 0, 43, 0xab, 0xcd, 0x40, 0, 64, 6, 0x7a,
@@ -349,6 +372,7 @@ int main(void)
 		cmocka_unit_test(what_is_encoded_decodes_to_the_same),
 		cmocka_unit_test(a_device_finishes_a_partial_checksum_to_the_full_one),
 		cmocka_unit_test(options_are_laid_out_as_linux_does),
+		cmocka_unit_test(fast_open_cookies_of_every_length),
 		cmocka_unit_test(options_are_laid_out_as_freebsd_does),
 		cmocka_unit_test(a_header_by_hand),
 		cmocka_unit_test(the_largest_super_segment_fits),
