@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SYNs from addresses that nobody has (10.66.0.0/16), as fast as a core can send.
  *
- * usage: flood INTERFACE DESTINATION-MAC DESTINATION PORT SECONDS
+ * usage: flood INTERFACE DESTINATION-MAC DESTINATION PORT SECONDS [FLAGS [RATE]]
  *
- * Prints one line of JSON.
+ * FLAGS: the control bits as a number; 2 is a SYN. RATE: segments a second. Prints one line of JSON.
  */
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
@@ -43,7 +43,8 @@ static unsigned fold(uint32_t sum)
 }
 
 /* All but what differs from SYN to SYN. */
-static void build(uint8_t *f, const uint8_t mac[6], struct in_addr to, unsigned port)
+static void build(uint8_t *f, const uint8_t mac[6], struct in_addr to, unsigned port,
+		  unsigned flags)
 {
 	static const uint8_t ip[12] = { 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0 };
 
@@ -55,7 +56,7 @@ static void build(uint8_t *f, const uint8_t mac[6], struct in_addr to, unsigned 
 	memcpy(f + 30, &to, 4);
 	put16(f + 36, port);
 	f[46] = 5 << 4;
-	f[47] = 0x02; /* SYN */
+	f[47] = (uint8_t)flags;
 	put16(f + 48, 64240);
 }
 
@@ -81,12 +82,14 @@ int main(int argc, char **argv)
 	struct in_addr to;
 	uint64_t sent = 0;
 	const uint64_t start = clock_ns();
+	const double rate = argc > 7 ? strtod(argv[7], NULL) : 0;
 	int fd;
 
-	if (argc != 6 || inet_pton(AF_INET, argv[3], &to) != 1 ||
+	if (argc < 6 || argc > 8 || inet_pton(AF_INET, argv[3], &to) != 1 ||
 	    sscanf(argv[2], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3],
 		   &mac[4], &mac[5]) != 6)
-		errx(2, "usage: flood INTERFACE DESTINATION-MAC DESTINATION PORT SECONDS");
+		errx(2, "usage: flood INTERFACE DESTINATION-MAC DESTINATION PORT SECONDS [FLAGS "
+			"[RATE]]");
 	fd = socket(AF_PACKET, SOCK_RAW, 0);
 	const struct sockaddr_ll ll = { .sll_family = AF_PACKET,
 					.sll_protocol = htons(ETH_P_IP),
@@ -95,7 +98,8 @@ int main(int argc, char **argv)
 	if (fd < 0 || bind(fd, (const struct sockaddr *)&ll, sizeof(ll)))
 		err(1, "packet socket on %s", argv[1]);
 	for (unsigned i = 0; i < BATCH; i++) {
-		build(frames[i], mac, to, (unsigned)strtoul(argv[4], NULL, 10));
+		build(frames[i], mac, to, (unsigned)strtoul(argv[4], NULL, 10),
+		      argc > 6 ? (unsigned)strtoul(argv[6], NULL, 0) : 0x02);
 		iov[i] = (struct iovec){ frames[i], FRAME };
 		msgs[i].msg_hdr = (struct msghdr){ .msg_iov = &iov[i], .msg_iovlen = 1 };
 	}
@@ -106,6 +110,8 @@ int main(int argc, char **argv)
 			vary(frames[i]);
 		n = sendmmsg(fd, msgs, BATCH, 0);
 		sent += n > 0 ? (uint64_t)n : 0;
+		if (rate > 0 && (double)sent / rate > seconds_since(start))
+			(void)usleep((useconds_t)(BATCH / rate * 1e6));
 	}
 	printf("{\"mode\":\"flood\",\"syns\":%llu,\"rate\":%.0f}\n", (unsigned long long)sent,
 	       (double)sent / seconds_since(start));

@@ -6,11 +6,13 @@ import hashlib
 import json
 import os
 import pathlib
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 
 from lab import BUILD, TCPFSMCTL, Skip, read_all, run, until, variants
 
@@ -365,13 +367,21 @@ print(len(held), flush=True)
 sys.stdin.readline()
 '''), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert p.stdout.readline() == 'ready\n'
-    for _ in range(150):
-        with contextlib.suppress(ConnectionResetError):  # at once, above the backlog
-            lab.connect('10.9.0.2', 9000)
-    until(lambda: d.ctl('status')['counters']['services_refused'] == 150 - 128, 10, 'what is above the backlog is reset')
+    for _ in range(128):
+        lab.connect('10.9.0.2', 9000)
+    late = [lab.socket(timeout=0) for _ in range(10)]
+    for s in late:
+        s.connect_ex(('10.9.0.2', 9000))
+    until(lambda: d.ctl('status')['counters']['drop_accept_full'] >= 10, 10, 'what is above the backlog is not taken')
+    time.sleep(0.2)
+    assert not select.select([], late, [], 0)[1], "nor is it reset"
+    assert d.ctl('status')['counters']['services_refused'] == 0
     p.stdin.write('\n')
     p.stdin.flush()
     assert p.stdout.readline() == '128\n'
+    for s in late:  # their SYNs come again, and there is room
+        until(lambda: select.select([], [s], [], 0)[1], 20, 'a late connection')
+        assert s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
 
 
 def test_a_daemon_that_dies_is_an_error(lab):

@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Floods: memory stays what it is, the record is not filled by strangers, and honest peers are served."""
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import time
+
+from lab import BUILD, SLOW, pump, run, until, variants
+
+FLOOD = BUILD / 'tests' / 'bench' / 'bench_flood'
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
+SERVICES = '''
+[Daemon]
+MaxConnections=5000
+BufferMemory=64MiB
+[Tcp]
+MSL=100ms
+[Listener echo]
+Address=*:7
+Service=echo
+Backlog=64
+'''
+
+
+def rss(d):
+    """Octets of memory that the daemon has."""
+    text = open(f'/proc/{d.proc.pid}/status').read()
+    return int(text.split('VmRSS:')[1].split()[0]) * 1024
+
+
+def link(lab):
+    """Answers to nobody's addresses leave by the veth, and end there. The server's MAC."""
+    mac = {ns: json.loads(lab.sh(ns, f'ip -j link show {dev}'))[0]['address'] for ns, dev in (('client', 'v0'), ('server', 'v1'))}
+    lab.sh('server', f'ip route add 10.66.0.0/16 via 10.9.0.1; ip neigh replace 10.9.0.1 lladdr {mac["client"]} dev v1')
+    return mac['server']
+
+
+@contextlib.contextmanager
+def flood(lab, port, flags=2, rate=10_000, seconds=60):
+    mac = link(lab)
+    p = lab.popen('client', [str(FLOOD), 'v0', mac, '10.9.0.2', str(port), str(seconds), str(flags), str(rate)],
+                  stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        p.kill()
+        p.wait()
+
+
+def ask(lab, n, size=20_000):
+    """n connections, one after the other, each with octets both ways; how long the slowest took."""
+    worst = 0
+    for _ in range(n):
+        t = time.monotonic()
+        with lab.connect('10.9.0.2', 7, timeout=20) as s:
+            data = os.urandom(size)
+            assert pump(s, data) == data
+        worst = max(worst, time.monotonic() - t)
+    return worst
+
+
+def test_syn_flood_on_a_served_port(lab):
+    d = lab.daemon(SERVICES)
+    ask(lab, 10)
+    with flood(lab, 7):
+        until(lambda: d.ctl('status')['counters']['syn_cookies_sent'] > 10_000, 30, 'cookies')
+        before = rss(d)
+        assert ask(lab, 60) < 3 * SLOW
+        got = d.ctl('status')['counters']
+        assert got['syn_cookies_accepted'] >= 50, got
+        assert got['syn_cookies_refused'] == 0, got
+        assert d.ctl('status')['connections'] <= 64 + 60
+        assert rss(d) - before < 8 << 20, (before, rss(d))
+        # What it agreed on without a record: as good as any other connection.
+        s = lab.connect('10.9.0.2', 7)
+        s.sendall(b'x')
+        s.recv(1)
+        c = d.connections('state', 'established')[0]
+        shown = {**(row := d.ctl('show', 'connection', c['id'])), **row['detail']}
+        assert shown['timestamps'] is True and shown['window_scaling'] and shown['snd_mss_bytes'] == 1448, shown
+    # Half-open strangers: as many rows as there were records, not as there were SYNs.
+    strangers = [r for r in d.connections() if r['state'] == 'syn_received']
+    assert len(strangers) <= 64, len(strangers)
+    ask(lab, 10)
+
+
+if __name__ == '__main__':
+    run(globals())
