@@ -8,6 +8,7 @@
 #include "base/macros.h"
 
 #include "net.h"
+#include "wire/wire.h"
 
 WRAPS uint64_t rnd(struct rng *r)
 {
@@ -93,7 +94,8 @@ struct packet *net_take(struct net *n, vtime now)
 	return n->n && !vtime_before(now, n->heap[0]->at) ? heap_pop(n) : NULL;
 }
 
-static void show(const struct net *n, vtime now, unsigned from, const struct segment *s, bool lost)
+static void show(const struct net *n, vtime now, unsigned from, const struct segment *s,
+		 const char *fate)
 {
 	/* The side that opens has the port that tells connections apart. */
 	const unsigned port = from ? s->flow.remote.port : s->flow.local.port;
@@ -105,79 +107,224 @@ static void show(const struct net *n, vtime now, unsigned from, const struct seg
 			flags[k++] = "FSRP.UEW"[i];
 	printf("%12.6f %4" PRIu64 " %u %5u > %-5s seq %u len %u ack %u win %u piece %u%s\n",
 	       (double)now.us / 1e6, n->packets, from, port, flags, s->seq.v, seg_text_len(s),
-	       s->ctl & CTL_ACK ? s->ack.v : 0, s->wnd, s->piece_bytes, lost ? "  LOST" : "");
+	       s->ctl & CTL_ACK ? s->ack.v : 0, s->wnd, s->piece_bytes, fate);
 }
 
-/* When the packet arrives, or VTIME_NEVER. */
-static vtime arrival(struct net *n, vtime now, struct path *p, uint32_t len, bool *ret_mark)
+/* Where the draws for packet k, copy c come from. */
+WRAPS static void draw_from(const struct net *n, unsigned copy, struct rng *ret)
 {
-	vtime at = now;
+	ret->s = n->key + n->packets * 0xd1342543de82ef95U + copy * 0xaf251af3b0f025b5U;
+	(void)rnd(ret);
+}
 
-	*ret_mark = chance(n->rng, p->mark);
+static bool may_suffer(const struct net *n)
+{
+	size_t low = 0, high = n->only_n;
 
-	if (chance(n->rng, p->burst))
-		p->burst_until = vtime_add(now, below(n->rng, p->burst_us));
-	if (vtime_before(now, p->burst_until) || chance(n->rng, p->loss))
-		return VTIME_NEVER;
-	if (!vtime_before(now, n->down_from) && vtime_before(now, n->down_until))
-		return VTIME_NEVER;
+	while (low < high) {
+		const size_t mid = low + (high - low) / 2;
+
+		if (n->only_these[mid] < n->packets)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return !n->only || (low < n->only_n && n->only_these[low] == n->packets);
+}
+
+static void note_suffering(struct net *n)
+{
+	const uint32_t k = (uint32_t)n->packets;
+
+	if (n->key && n->suffered_n < SUFFERED_MAX &&
+	    (!n->suffered_n || n->suffered[n->suffered_n - 1] != k))
+		n->suffered[n->suffered_n++] = k;
+}
+
+/* What becomes of one copy of a packet. Every draw is made, so that one fault less moves no other. */
+struct fate {
+	vtime at; /* VTIME_NEVER: lost */
+	bool mark, corrupt;
+};
+
+static struct fate fate_of(struct net *n, struct rng *r, vtime now, struct path *p, uint32_t len)
+{
+	const bool may = may_suffer(n);
+	struct fate f = { .at = now, .mark = chance(r, p->mark) && may };
+	bool lost;
+
+	if (chance(r, p->burst) && may)
+		p->burst_until = vtime_add(now, below(r, p->burst_us));
+	lost = vtime_before(now, p->burst_until) || chance(r, p->loss);
+	lost |= !vtime_before(now, n->down_from) && vtime_before(now, n->down_until);
+	if (lost && may) {
+		f.at = VTIME_NEVER;
+		return f;
+	}
 	if (p->octets_per_s) {
 		const vtime start = vtime_before(now, p->busy_until) ? p->busy_until : now;
 
-		if (start.us - now.us > p->queue_us)
-			return VTIME_NEVER;
-		*ret_mark |= p->mark_us && start.us - now.us > p->mark_us;
-		at = p->busy_until = vtime_add(start, (len + 60U) * 1000000ULL / p->octets_per_s);
+		if (start.us - now.us > p->queue_us) {
+			f.at = VTIME_NEVER;
+			return f;
+		}
+		f.mark |= p->mark_us && start.us - now.us > p->mark_us;
+		f.at = p->busy_until = vtime_add(start, (len + 60U) * 1000000ULL / p->octets_per_s);
 	}
-	at = vtime_add(at, p->delay_us + below(n->rng, p->jitter_us));
-	if (p->fifo && vtime_before(at, p->last))
-		at = p->last;
-	p->last = at;
-	return at;
+	const uint64_t jitter = below(r, p->jitter_us);
+
+	f.at = vtime_add(f.at, p->delay_us + (may ? jitter : 0));
+	f.corrupt = p->corrupt && chance(r, p->corrupt) && may;
+	if (p->fifo && vtime_before(f.at, p->last))
+		f.at = p->last;
+	p->last = f.at;
+	if (f.mark || f.corrupt || (jitter && may))
+		note_suffering(n);
+	return f;
+}
+
+/* Up to 15 bits in a row: the checksum finds each such error in what it covers. */
+static void invert_some(struct rng *r, uint8_t *octets, size_t len)
+{
+	const uint64_t bits = 1 + below(r, 15), first = below(r, len * 8 - bits);
+
+	octets[first / 8] ^= (uint8_t)(0x80 >> first % 8);
+	for (uint64_t i = first + 1; i < first + bits; i++)
+		if (i + 1 == first + bits || chance(r, 500))
+			octets[i / 8] ^= (uint8_t)(0x80 >> i % 8);
+}
+
+static bool same_header(const struct segment *a, const struct segment *b)
+{
+	bool same = flow_eq(&a->flow, &b->flow) && a->seq.v == b->seq.v && a->ctl == b->ctl &&
+		    a->wnd == b->wnd && a->options == b->options && a->tos == b->tos &&
+		    a->ttl == b->ttl && seg_text_len(a) == seg_text_len(b);
+
+	if (a->ctl & CTL_ACK)
+		same = same && a->ack.v == b->ack.v;
+	if (a->options & OPT_TIMESTAMPS)
+		same = same && a->ts_val == b->ts_val && a->ts_ecr == b->ts_ecr;
+	if (a->options & OPT_SACK)
+		same = same && a->sacks_n == b->sacks_n &&
+		       !memcmp(a->sacks, b->sacks, a->sacks_n * sizeof(a->sacks[0]));
+	return same;
+}
+
+/* As octets, and back. p->seg is still the sender's; it becomes the receiver's. False: refused. */
+static bool over_the_wire(struct net *n, struct rng *r, struct packet *p, uint32_t len,
+			  bool corrupt)
+{
+	struct wire_header head;
+	struct segment got, want = p->seg;
+	uint8_t *octets;
+
+	wire_encode(&p->seg, WIRE_FULL_CHECKSUM, &head);
+	octets = malloc(head.len + (size_t)len);
+	assert(octets);
+	memcpy(octets, head.bytes, head.len);
+	if (len)
+		memcpy(octets + head.len, p->bytes, len);
+	if (corrupt)
+		invert_some(r, octets, head.len + (size_t)len);
+	free(p->bytes);
+	p->bytes = octets;
+	n->corrupted += corrupt;
+	if (wire_decode(octets, head.len + (size_t)len, WIRE_CHECKSUM_VERIFY, &got)) {
+		assert(corrupt);
+		n->refused++;
+		return false;
+	}
+	want.flow = (struct flow){ want.flow.remote, want.flow.local, 0 };
+	/* IPv6 has no checksum of its own: hop limit, traffic class and flow label may be anything. */
+	if (corrupt)
+		want.ttl = got.ttl, want.tos = got.tos;
+	assert(same_header(&got, &want));
+	got.piece_bytes = p->seg.piece_bytes;
+	p->seg = got;
+	return true;
+}
+
+static struct packet *packet_new(struct net *n, vtime at, unsigned from, const struct segment *seg,
+				 const uint8_t *text, uint32_t len)
+{
+	struct packet *const p = calloc(1, sizeof(*p));
+
+	assert(p && n->n < 1000000);
+	*p = (struct packet){ .at = at, .order = n->order++, .to = !from, .seg = *seg };
+	p->bytes = malloc(len + 1);
+	assert(p->bytes);
+	if (len)
+		memcpy(p->bytes, text, len);
+	p->seg.text[0] = (struct span){ p->bytes, len };
+	p->seg.spans_n = len != 0;
+	return p;
+}
+
+/* One span, or two, cut anywhere: nobody may count on one. */
+static void cut_spans(struct segment *s, uint32_t cut)
+{
+	const struct span all = s->text[0];
+
+	if (!cut)
+		return;
+	s->text[0] = (struct span){ all.base, cut };
+	s->text[1] = (struct span){ all.base + cut, all.len - cut };
+	s->spans_n = 2;
+}
+
+static void send_copy(struct net *n, struct rng *r, vtime now, unsigned from,
+		      const struct segment *seg, const uint8_t *text, uint32_t len)
+{
+	const bool masked = n->packets < 64 && n->loss_mask >> n->packets & 1;
+	const struct fate f = fate_of(n, r, now, &n->path[from], len);
+	const bool lost = masked || f.at.us == UINT64_MAX;
+
+	if (n->verbose)
+		show(n, now, from, seg,
+		     lost        ? "  LOST"
+		     : f.corrupt ? "  CORRUPTED"
+		     : f.mark    ? "  MARKED"
+				 : "");
+	n->lost += lost;
+	if (lost) {
+		n->lost_ctl |= seg->ctl;
+		note_suffering(n);
+		return;
+	}
+	struct packet *const p = packet_new(n, f.at, from, seg, text, len);
+
+	if (f.mark && seg->tos & 3)
+		p->seg.tos |= 3;
+	if (!n->wire)
+		p->seg.flow = (struct flow){ seg->flow.remote, seg->flow.local, seg->flow.scope };
+	else if (!over_the_wire(n, r, p, len, f.corrupt)) {
+		n->lost_ctl |= seg->ctl;
+		net_drop(p);
+		return;
+	}
+	cut_spans(&p->seg, chance(r, 500) ? (uint32_t)below(r, len) : 0);
+	p->seg.link_mtu = 1500;
+	heap_push(n, p);
 }
 
 static void send_one(struct net *n, vtime now, unsigned from, const struct segment *seg,
 		     const uint8_t *text, uint32_t len)
 {
-	struct path *const path = &n->path[from];
-	const bool masked = n->packets < 64 && n->loss_mask >> n->packets & 1;
+	struct rng own, *const r = n->key ? &own : n->rng;
+	bool twice;
 
 	mix(n, now.us);
 	mix(n, seg->seq.v | (uint64_t)seg->ack.v << 32);
 	mix(n, seg->tos);
 	mix(n, seg->ctl | (unsigned)seg->wnd << 8 | (uint64_t)len << 32);
 	mix(n, seg->options | (uint64_t)seg->ts_val << 32);
-	for (unsigned copies = 1 + chance(n->rng, path->dup); copies > 0; copies--) {
-		bool mark;
-		const vtime at = arrival(n, now, path, len, &mark);
-		const bool lost = masked || at.us == UINT64_MAX;
-
-		if (n->verbose)
-			show(n, now, from, seg, lost);
-		n->lost += lost;
-		if (lost)
-			continue;
-		struct packet *const p = calloc(1, sizeof(*p));
-
-		assert(p && n->n < 1000000);
-		*p = (struct packet){ .at = at, .order = n->order++, .to = !from, .seg = *seg };
-		p->seg.spans_n = 0;
-		if (mark && seg->tos & 3)
-			p->seg.tos |= 3;
-		p->bytes = malloc(len + 1);
-		assert(p->bytes);
-		if (len)
-			memcpy(p->bytes, text, len);
-		p->seg.flow = (struct flow){ seg->flow.remote, seg->flow.local, seg->flow.scope };
-		/* One span, or two, cut anywhere: nobody may count on one. */
-		const uint32_t cut = chance(n->rng, 500) ? (uint32_t)below(n->rng, len) : 0;
-
-		if (cut)
-			p->seg.text[p->seg.spans_n++] = (struct span){ p->bytes, cut };
-		if (len)
-			p->seg.text[p->seg.spans_n++] = (struct span){ p->bytes + cut, len - cut };
-		p->seg.link_mtu = 1500;
-		heap_push(n, p);
+	draw_from(n, 0, &own);
+	twice = chance(r, n->path[from].dup) && may_suffer(n);
+	send_copy(n, r, now, from, seg, text, len);
+	if (twice) {
+		note_suffering(n);
+		draw_from(n, 1, &own);
+		send_copy(n, r, now, from, seg, text, len);
 	}
 	n->packets++;
 }

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Two engines, a bad network between them, and one clock that jumps from event to event.
  *
- * usage: sim SEED		one run, every packet shown
+ * usage: sim SEED [WORD...]	one run, every packet shown; plan.h has the words that leave out parts of it
+ *	  sim shrink SEED [WORD...]	a run that fails, made short: its line, and every packet of it
  *	  sim all N [FIRST]	N seeds; every 25th twice: same seed, same packets
  *	  sim masks N		each way to lose some of the first N packets, on several kinds of exchange
- *	  sim mask SEED MASK	one of those, shown
  *	  sim --edges FILE ...	and FILE gets the transitions taken, one a line
  *
  * Even seeds are orderly: both sides close, every octet must arrive, every end is `normal`. Odd seeds
  * are rough: aborts, closes at bad moments, a network that goes away, memory for almost nothing; what
  * arrives must be a prefix of what was sent, and everything must end. In both: engine_check() after
- * each step, transitions form paths, counters add up, nothing is left over.
+ * each step, transitions form paths and name what caused them, counters add up, nothing is left over, and an
+ * onlooker (watch.h) finds no segment outside the windows and no timer that is early.
  */
 #include <assert.h>
 #include <errno.h>
@@ -26,6 +27,9 @@
 #include "tcp/engine.h"
 
 #include "net.h"
+#include "plan.h"
+#include "shrink.h"
+#include "watch.h"
 
 enum { CONNS = 4, SERIALS = 4096, STEPS_MAX = 3000000, PORT = 40000 };
 
@@ -49,6 +53,7 @@ struct app {
 	uint64_t stream, sent, got;
 	vtime wake; /* of a slow reader, or of a close to come */
 	vtime abort_at, close_at; /* rough runs; VTIME_NEVER: not */
+	struct rng rng; /* its own, so that one connection less changes nothing for another */
 };
 
 struct side {
@@ -57,14 +62,16 @@ struct side {
 	struct engine_config cfg;
 	struct tcp_params params;
 	struct app app[CONNS];
+	struct watch watch[CONNS];
 	uint8_t path[SERIALS]; /* state of each connection by serial, plus one; 0: never seen */
+	vtime entered[SERIALS]; /* when */
 	uint64_t pieces_out, inputs;
 	unsigned burst; /* segments the device takes at a time */
 	vtime tx_wake;
 };
 
 struct sim {
-	uint64_t seed, mask;
+	const struct plan *plan;
 	bool rough, verbose;
 	struct rng rng;
 	struct net net;
@@ -74,7 +81,8 @@ struct sim {
 	uint64_t simultaneous; /* bit i: both sides open connection i */
 };
 
-static char reproduce[96];
+static char reproduce[ONLY_MAX * 12];
+static const struct net *net_of_run;
 static uint32_t edges_taken[ST__COUNT];
 
 static void on_abort(int sig)
@@ -82,6 +90,8 @@ static void on_abort(int sig)
 	const ssize_t n = write(STDERR_FILENO, reproduce, strlen(reproduce));
 
 	(void)n;
+	if (net_of_run)
+		shrink_suffered(net_of_run);
 	signal(sig, SIG_DFL);
 	raise(sig);
 }
@@ -93,11 +103,11 @@ static void fail(const struct sim *s, const char *fmt, ...)
 	va_list ap;
 
 	fflush(stdout);
-	fprintf(stderr, "at %.6f: ", (double)(s->now.us - s->start.us) / 1e6);
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "\n%s", reproduce);
+	fprintf(stderr, ", at %.6f s\n%s", (double)(s->now.us - s->start.us) / 1e6, reproduce);
+	shrink_suffered(&s->net);
 	exit(1);
 }
 
@@ -213,7 +223,7 @@ static void read_some(struct sim *s, unsigned me, unsigned conn, size_t most)
 		if (n && conn_consume(e, s->now, a->id, n))
 			fail(s, "side %u: conn_consume", me);
 	} else {
-		const size_t len = most < sizeof(buf) ? most : 1 + below(&s->rng, sizeof(buf));
+		const size_t len = most < sizeof(buf) ? most : 1 + below(&a->rng, sizeof(buf));
 
 		const int rc = conn_receive(e, s->now, a->id, buf, len, &n);
 
@@ -233,7 +243,7 @@ static void write_some(struct sim *s, unsigned me, unsigned conn)
 
 	while (a->may_write && a->sent < a->stream) {
 		const uint64_t left = a->stream - a->sent;
-		size_t n = 1 + below(&s->rng, sizeof(buf));
+		size_t n = 1 + below(&a->rng, sizeof(buf));
 
 		n = n < left ? n : left;
 		for (size_t i = 0; i < n; i++)
@@ -257,7 +267,7 @@ static void close_maybe(struct sim *s, unsigned me, struct app *a)
 		return;
 	if (a->when == CLOSE_AFTER_PEER && !a->peer_closed)
 		return;
-	if (a->when == CLOSE_AT_RANDOM && !chance(&s->rng, 50)) {
+	if (a->when == CLOSE_AT_RANDOM && !chance(&a->rng, 50)) {
 		a->wake = vtime_add(s->now, 200000);
 		return;
 	}
@@ -278,7 +288,7 @@ static void disturb(struct sim *s, unsigned me, struct app *a)
 		a->closing = true;
 		a->stream = a->sent;
 		(void)conn_close(e, s->now, a->id, CAUSE_USER);
-		if (chance(&s->rng, 500)) {
+		if (chance(&a->rng, 500)) {
 			a->stopped = true;
 			(void)conn_stop_reading(e, s->now, a->id);
 		}
@@ -301,9 +311,9 @@ static void run_app(struct sim *s, unsigned me, unsigned conn)
 		return;
 	if (!a->slow || !vtime_before(s->now, a->wake)) {
 		while (a->may_read && !a->stopped) {
-			read_some(s, me, conn, a->slow ? 1 + below(&s->rng, 700) : SIZE_MAX);
+			read_some(s, me, conn, a->slow ? 1 + below(&a->rng, 700) : SIZE_MAX);
 			if (a->slow) {
-				a->wake = vtime_add(s->now, below(&s->rng, 2000000));
+				a->wake = vtime_add(s->now, below(&a->rng, 2000000));
 				break;
 			}
 		}
@@ -322,12 +332,19 @@ static bool is_wrong_refusal(const struct sim *s, const struct trace *t)
 	       t->from != ST_SYN_RECEIVED && t->rule == RULE_ARRIVES_ACK;
 }
 
-static void take_traces(struct sim *s, unsigned me)
+/* phase: what the engine was told just now. */
+static void take_traces(struct sim *s, unsigned me, enum cause phase)
 {
 	struct side *const side = &s->side[me];
 	struct trace t;
 
 	while (engine_next_trace(side->e, &t)) {
+		const vtime entered = t.serial < SERIALS ? side->entered[t.serial] : t.at;
+		const char *const wrong = watch_trace(&t, phase, &side->params, entered);
+
+		if (wrong)
+			fail(s, "side %u: %s: %s -> %s by %s, %s", me, wrong, state_name(t.from),
+			     state_name(t.to), cause_key(t.cause), rule_text(t.rule));
 		if (t.serial && is_wrong_refusal(s, &t))
 			fail(s, "side %u: an honest acknowledgement was refused in %s", me,
 			     state_name(t.from));
@@ -343,7 +360,62 @@ static void take_traces(struct sim *s, unsigned me)
 		if (!state_may_follow(t.from, t.to))
 			fail(s, "side %u: illegal transition", me);
 		side->path[t.serial] = (uint8_t)(t.to + 1);
+		side->entered[t.serial] = t.at;
 	}
+}
+
+/* The connection of a segment, as it is now; NULL when it is none that an application has. */
+static const struct conn_status *status_now(struct sim *s, unsigned me, int conn,
+					    struct conn_status *st)
+{
+	const struct app *const a = &s->side[me].app[conn];
+
+	return a->have && !a->ended && !conn_status(s->side[me].e, a->id, st) ? st : NULL;
+}
+
+static void look_at_all(struct sim *s, unsigned me, bool expired)
+{
+	struct side *const side = &s->side[me];
+	struct conn_status st;
+
+	for (unsigned i = 0; i < s->conns; i++) {
+		const char *wrong = NULL;
+
+		if (!status_now(s, me, (int)i, &st))
+			continue;
+		if (expired)
+			wrong = watch_expired(&side->watch[i], &st, &side->params, s->now);
+		else
+			watch_status(&side->watch[i], &st, s->now);
+		if (wrong)
+			fail(s, "side %u connection %u: %s", me, i, wrong);
+		if (s->plan->broken == BREAK_LATE_TEXT && st.reassembly_bytes)
+			fail(s, "side %u: text came out of order, which is what was looked for",
+			     me);
+	}
+	if (s->plan->broken == BREAK_LOST_FIN && s->net.lost_ctl & CTL_FIN)
+		fail(s, "a FIN was lost, which is what was looked for");
+}
+
+static void watch_output(struct sim *s, unsigned me, const struct segment *seg)
+{
+	const int conn = conn_of(me, &seg->flow);
+	struct conn_status st;
+	const char *wrong;
+
+	if (conn < 0 || conn >= CONNS)
+		return;
+	wrong = watch_sent(&s->side[me].watch[conn], seg, status_now(s, me, conn, &st), s->now);
+	if (wrong)
+		fail(s, "side %u connection %d: %s", me, conn, wrong);
+}
+
+static void watch_input(struct sim *s, unsigned me, const struct segment *seg)
+{
+	const int conn = conn_of(me, &seg->flow);
+
+	if (conn >= 0 && conn < CONNS)
+		watch_arrives(&s->side[me].watch[conn], seg);
 }
 
 /* RFC 3168 6.1: ECT on text alone, CE never: that is the network's. */
@@ -372,6 +444,7 @@ static void pump(struct sim *s, unsigned me)
 	side->tx_wake = VTIME_NEVER;
 	while (left && engine_output(side->e, s->now, &seg)) {
 		check_ecn(s, me, &seg);
+		watch_output(s, me, &seg);
 		const unsigned pieces = net_send(&s->net, s->now, me, &seg);
 
 		side->pieces_out += pieces;
@@ -379,7 +452,8 @@ static void pump(struct sim *s, unsigned me)
 	}
 	if (!left)
 		side->tx_wake = vtime_add(s->now, 50);
-	take_traces(s, me);
+	take_traces(s, me, CAUSE_USER);
+	look_at_all(s, me, false);
 	engine_check(side->e);
 }
 
@@ -389,6 +463,7 @@ static void input(struct sim *s, struct packet *p)
 	struct delivery d = { .text = { NULL, 0 } };
 
 	side->inputs++;
+	watch_input(s, p->to, &p->seg);
 	engine_input(side->e, s->now, &p->seg, &d);
 	if (!d.text.len)
 		return;
@@ -397,8 +472,8 @@ static void input(struct sim *s, struct packet *p)
 
 		if (!a->have || a->id.slot != d.id.slot || a->id.gen != d.id.gen)
 			continue;
-		const uint32_t take = chance(&s->rng, 700) ? d.text.len
-							   : (uint32_t)below(&s->rng, d.text.len);
+		const uint32_t take = chance(&a->rng, 700) ? d.text.len
+							   : (uint32_t)below(&a->rng, d.text.len);
 
 		got_text(s, p->to, i, d.text.base, take);
 		conn_delivered(side->e, s->now, &d, take);
@@ -463,11 +538,15 @@ static bool step(struct sim *s)
 	s->now = vtime_before(next, s->now) ? s->now : next;
 	while ((p = net_take(&s->net, s->now))) {
 		input(s, p);
+		take_traces(s, p->to, CAUSE_SEGMENT);
+		look_at_all(s, p->to, false);
 		engine_check(s->side[p->to].e);
 		net_drop(p);
 	}
 	for (unsigned me = 0; me < 2; me++) {
 		engine_expire(s->side[me].e, s->now);
+		look_at_all(s, me, true);
+		take_traces(s, me, CAUSE_TIMER);
 		pump(s, me);
 	}
 	return true;
@@ -504,6 +583,14 @@ static void choose_params(struct sim *s, struct tcp_params *p)
 	p->window_scaling = chance(r, 600);
 	p->rfc5961 = chance(r, 800);
 	p->sack = chance(r, 600);
+	if (plan_without(s->plan, KNOB_options)) {
+		p->timestamps = p->window_scaling = p->sack = false;
+		p->ecn = TCP_ECN_OFF;
+	}
+	if (plan_without(s->plan, KNOB_small)) {
+		p->mss = 0;
+		p->send_buffer_bytes = p->receive_buffer_bytes = 60000;
+	}
 }
 
 static void choose_path(struct sim *s, struct path *p)
@@ -511,7 +598,7 @@ static void choose_path(struct sim *s, struct path *p)
 	struct rng *const r = &s->rng;
 
 	*p = (struct path){ .delay_us = below(r, 100000), .fifo = chance(r, 500) };
-	if (s->mask)
+	if (s->plan->mask)
 		return;
 	p->jitter_us = chance(r, 700) ? below(r, 50000) : 0;
 	p->loss = chance(r, 700) ? (unsigned)below(r, 250) : 0;
@@ -524,16 +611,23 @@ static void choose_path(struct sim *s, struct path *p)
 	if (chance(r, 300)) {
 		p->octets_per_s = 10000 + below(r, 1000000);
 		p->queue_us = 20000 + below(r, 500000);
+		p->mark_us = chance(r, 500) ? 5000 + below(r, 50000) : 0;
 	}
+	p->corrupt = chance(r, 500) ? (unsigned)below(r, 80) : 0;
+	if (plan_without(s->plan, KNOB_rate))
+		p->octets_per_s = 0;
 }
 
-static void choose_app(struct sim *s, unsigned me, struct app *a)
+static void choose_app(struct sim *s, unsigned me, unsigned conn)
 {
-	struct rng *const r = &s->rng;
+	struct app *const a = &s->side[me].app[conn];
+	struct rng *const r = &a->rng;
 	const uint32_t mss = s->side[me].params.mss;
-	const uint64_t most = s->mask ? 2500 : mss && mss < 500 ? 6000 : 60000;
+	const uint64_t most = s->plan->mask ? 2500 : mss && mss < 500 ? 6000 : 60000;
 
 	*a = (struct app){ .used = true, .abort_at = VTIME_NEVER, .close_at = VTIME_NEVER };
+	r->s = s->plan->seed * 8 + me * CONNS + conn;
+	(void)rnd(r);
 	a->stream = chance(r, 150) ? 0 : below(r, most);
 	a->slow = chance(r, 200);
 	a->direct = chance(r, 500);
@@ -543,6 +637,14 @@ static void choose_app(struct sim *s, unsigned me, struct app *a)
 		a->abort_at = vtime_add(s->now, below(r, 20000000));
 	if (s->rough && chance(r, 300))
 		a->close_at = vtime_add(s->now, below(r, 5000000));
+	a->stream = a->stream < s->plan->stream ? a->stream : s->plan->stream;
+	a->slow = a->slow && !plan_without(s->plan, KNOB_slow);
+	a->direct = a->direct && !plan_without(s->plan, KNOB_direct);
+	a->peek = a->peek && !plan_without(s->plan, KNOB_peek);
+	if (plan_without(s->plan, KNOB_abort))
+		a->abort_at = VTIME_NEVER;
+	if (plan_without(s->plan, KNOB_close))
+		a->close_at = VTIME_NEVER;
 }
 
 /* The clock is an input: start it so that an ISN is just below a wrap, of 2^32 or of 2^31. */
@@ -555,7 +657,7 @@ static void choose_clock(struct sim *s, const struct flow *f)
 	const seqno isn = engine_isn(s->side[me].e, &flows[me], s->now);
 	const seqno want = { seq_sub(wrap, (seqno){ before }) };
 
-	if (chance(&s->rng, 600))
+	if (chance(&s->rng, 600) && !plan_without(s->plan, KNOB_clock))
 		s->now = vtime_add(s->now, 4ULL * seq_sub(want, isn));
 }
 
@@ -564,15 +666,16 @@ static void make_side(struct sim *s, unsigned me)
 	struct side *const side = &s->side[me];
 	struct rng *const r = &s->rng;
 	/* Rough: next to nothing. Else as much as the buffers can want. */
-	const uint32_t chunks = s->rough && chance(r, 400) ? 1 + (uint32_t)below(r, 6)
-				: s->mask                  ? 32
-							   : 256;
+	const uint32_t few = s->rough && chance(r, 400) ? 1 + (uint32_t)below(r, 6) : 0;
+	const uint32_t chunks = few && !plan_without(s->plan, KNOB_memory) ? few
+				: s->plan->mask                            ? 32
+									   : 256;
 
 	side->cfg = (struct engine_config){
-		.conns_max = s->mask ? 8 : 64,
+		.conns_max = s->plan->mask ? 8 : 64,
 		.listeners_max = 4,
-		.syn_received_max = s->mask ? 4 : 32,
-		.time_wait_max = s->mask ? 4 : 32,
+		.syn_received_max = s->plan->mask ? 4 : 32,
+		.time_wait_max = s->plan->mask ? 4 : 32,
 		.chunks_max = chunks,
 		.segment_bytes_max = PICK(r, 0, 0, 4000, 64000),
 		.local_port_min = 50000,
@@ -582,6 +685,8 @@ static void make_side(struct sim *s, unsigned me)
 		.serial_step = 1,
 	};
 	side->burst = PICK(r, 1, 4, 1000);
+	if (plan_without(s->plan, KNOB_burst))
+		side->burst = 1000;
 	side->tx_wake = VTIME_NEVER;
 	side->mem = calloc(1, engine_size(&side->cfg));
 	assert(side->mem);
@@ -617,13 +722,18 @@ static void open_conn(struct sim *s, unsigned me, unsigned conn, bool v6)
 static void begin(struct sim *s)
 {
 	struct rng *const r = &s->rng;
-	const bool v6 = chance(r, 300);
+	const bool v6 = chance(r, 300) && !plan_without(s->plan, KNOB_v6);
 	listener_id id;
 
 	s->net.rng = r;
 	s->net.hash = 0xcbf29ce484222325U;
-	s->net.loss_mask = s->mask;
-	s->net.cut = chance(r, 500);
+	s->net.loss_mask = s->plan->mask;
+	s->net.cut = chance(r, 500) && !plan_without(s->plan, KNOB_cut);
+	s->net.wire = chance(r, 500) && !plan_without(s->plan, KNOB_wire);
+	s->net.key = s->plan->mask ? 0 : rnd(r) | 1;
+	s->net.only = s->plan->only;
+	s->net.only_these = s->plan->only_these;
+	s->net.only_n = s->plan->only_n;
 	s->net.verbose = s->verbose;
 	s->net.down_from = s->net.down_until = VTIME_NEVER;
 	for (unsigned me = 0; me < 2; me++)
@@ -636,11 +746,15 @@ static void begin(struct sim *s)
 		s->net.down_from = vtime_add(s->now, below(r, 3000000));
 		s->net.down_until = vtime_add(s->net.down_from, below(r, 400000000));
 	}
-	s->conns = s->mask ? 1 : 1 + (unsigned)below(r, CONNS);
+	if (plan_without(s->plan, KNOB_down))
+		s->net.down_from = s->net.down_until = VTIME_NEVER;
+	s->conns = s->plan->mask ? 1 : 1 + (unsigned)below(r, CONNS);
+	if (s->conns > s->plan->conns)
+		s->conns = (unsigned)s->plan->conns;
 	for (unsigned me = 0; me < 2; me++) {
 		choose_path(s, &s->net.path[me]);
 		for (unsigned i = 0; i < s->conns; i++)
-			choose_app(s, me, &s->side[me].app[i]);
+			choose_app(s, me, i);
 	}
 	const struct listener_open open = { .local = f.remote,
 					    .params = s->side[1].params,
@@ -649,7 +763,7 @@ static void begin(struct sim *s)
 	if (engine_listen(s->side[1].e, s->now, &open, &id))
 		fail(s, "engine_listen");
 	for (unsigned i = 0; i < s->conns; i++) {
-		const bool both = chance(r, 250);
+		const bool both = chance(r, 250) && !plan_without(s->plan, KNOB_both);
 
 		s->simultaneous |= (uint64_t)both << i;
 		if (both)
@@ -692,19 +806,28 @@ static void check_end(struct sim *s, unsigned me)
 			     state_name((enum tcp_state)(side->path[i] - 1)));
 }
 
-static uint64_t run(uint64_t seed, uint64_t mask, bool verbose)
+/* What to do when it fails: in memory, so that a signal handler can print it. */
+static void write_reproduce(const struct plan *p)
+{
+	FILE *const f = fmemopen(reproduce, sizeof(reproduce) - 1, "w");
+
+	assert(f);
+	fprintf(f, "reproduce: ");
+	plan_print(f, p);
+	fclose(f);
+}
+
+static uint64_t run(const struct plan *p, bool verbose)
 {
 	struct sim *const s = calloc(1, sizeof(*s));
 	uint32_t edges[ST__COUNT];
 	unsigned steps = 0;
 
 	assert(s);
-	snprintf(reproduce, sizeof(reproduce),
-		 mask ? "reproduce: sim mask %" PRIu64 " %#" PRIx64 "\n"
-		      : "reproduce: sim %" PRIu64 "\n",
-		 seed, mask);
-	*s = (struct sim){ .seed = seed, .mask = mask, .rough = seed & 1, .verbose = verbose };
-	s->rng.s = seed;
+	write_reproduce(p);
+	*s = (struct sim){ .plan = p, .rough = p->seed & 1, .verbose = verbose };
+	net_of_run = &s->net;
+	s->rng.s = p->seed;
 	s->now.us = 1000000;
 	begin(s);
 	for (unsigned me = 0; me < 2; me++)
@@ -734,8 +857,9 @@ static uint64_t run(uint64_t seed, uint64_t mask, bool verbose)
 	if (verbose)
 		printf("seed %" PRIu64 ": %" PRIu64 " packets, %" PRIu64
 		       " lost, %.1f s, hash %016" PRIx64 "\n",
-		       seed, s->net.packets, s->net.lost, (double)(s->now.us - s->start.us) / 1e6,
-		       hash);
+		       p->seed, s->net.packets, s->net.lost,
+		       (double)(s->now.us - s->start.us) / 1e6, hash);
+	net_of_run = NULL;
 	net_fini(&s->net);
 	free(s);
 	return hash;
@@ -743,10 +867,13 @@ static uint64_t run(uint64_t seed, uint64_t mask, bool verbose)
 
 static void run_all(uint64_t n, uint64_t first)
 {
-	for (uint64_t seed = first; seed < first + n; seed++) {
-		const uint64_t hash = run(seed, 0, false);
+	static struct plan p;
 
-		if (seed % 25 == 0 && hash != run(seed, 0, false)) {
+	for (uint64_t seed = first; seed < first + n; seed++) {
+		plan_init(&p, seed);
+		const uint64_t hash = run(&p, false);
+
+		if (seed % 25 == 0 && hash != run(&p, false)) {
 			fprintf(stderr, "two runs differ\n%s", reproduce);
 			exit(1);
 		}
@@ -757,10 +884,33 @@ static void run_all(uint64_t n, uint64_t first)
 /* Even seeds, so that every end must be a normal one: a dozen kinds of exchange. */
 static void run_masks(unsigned bits)
 {
+	static struct plan p;
+
 	for (uint64_t mask = 1; mask < 1ULL << bits; mask++)
-		for (uint64_t seed = 2; seed <= 24; seed += 2)
-			run(seed, mask, false);
+		for (uint64_t seed = 2; seed <= 24; seed += 2) {
+			plan_init(&p, seed);
+			p.mask = mask;
+			run(&p, false);
+		}
 	printf("%llu masks\n", (1ULL << bits) - 1);
+}
+
+static void run_quietly(const struct plan *p)
+{
+	run(p, false);
+}
+
+static int run_short(struct plan *p)
+{
+	if (!shrink(p, run_quietly, true)) {
+		printf("it does not fail\n");
+		return 1;
+	}
+	printf("as short as it gets: ");
+	plan_print(stdout, p);
+	fflush(stdout);
+	run(p, true); /* Does not come back. */
+	return 1;
 }
 
 static void write_edges(const char *file)
@@ -779,9 +929,37 @@ static void write_edges(const char *file)
 	fclose(f);
 }
 
+static int usage(void)
+{
+	fprintf(stderr, "usage: sim [--edges FILE] SEED [WORD...] | shrink SEED [WORD...] | all N "
+			"[FIRST] | "
+			"masks N\n");
+	return 2;
+}
+
+static int run_planned(int argc, char **argv)
+{
+	static struct plan p;
+	const bool shorter = argc && !strcmp(*argv, "shrink");
+
+	argc -= shorter;
+	argv += shorter;
+	if (!argc || !**argv || strspn(*argv, "0123456789") != strlen(*argv))
+		return usage();
+	plan_init(&p, strtoull(*argv, NULL, 10));
+	while (--argc)
+		if (!plan_word(&p, *++argv))
+			return usage();
+	if (shorter)
+		return run_short(&p);
+	run(&p, true);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *edges = NULL;
+	int rc = 0;
 
 	signal(SIGABRT, on_abort);
 	if (argc > 2 && !strcmp(argv[1], "--edges")) {
@@ -793,16 +971,9 @@ int main(int argc, char **argv)
 		run_all(strtoull(argv[2], NULL, 0), argc > 3 ? strtoull(argv[3], NULL, 0) : 1);
 	else if (argc == 3 && !strcmp(argv[1], "masks") && atoi(argv[2]) > 0 && atoi(argv[2]) < 40)
 		run_masks((unsigned)atoi(argv[2]));
-	else if (argc == 4 && !strcmp(argv[1], "mask"))
-		run(strtoull(argv[2], NULL, 0), strtoull(argv[3], NULL, 0), true);
-	else if (argc == 2 && strspn(argv[1], "0123456789") == strlen(argv[1]))
-		run(strtoull(argv[1], NULL, 0), 0, true);
-	else {
-		fprintf(stderr, "usage: sim [--edges FILE] SEED | all N [FIRST] | masks N | mask "
-				"SEED MASK\n");
-		return 2;
-	}
-	if (edges)
+	else
+		rc = run_planned(argc - 1, argv + 1);
+	if (edges && !rc)
 		write_edges(edges);
-	return 0;
+	return rc;
 }
