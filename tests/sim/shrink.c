@@ -199,11 +199,12 @@ static bool fewer_faults(struct search *s)
 /* The losses of one packet, or of two, among the first on a network that is otherwise good: a packet's place moves
  * when there is less of anything in front of it, so what is left out step by step seldom leads there.
  */
-static bool just_a_loss(struct search *s)
+static bool just_a_loss(struct search *s, uint64_t stream)
 {
 	for (unsigned far = 0; far < ONE_LOSS_MAX; far++)
 		for (unsigned near = far < TWO_LOSSES_MAX ? 0 : far; near <= far; near++) {
 			s->next.mask = 1ULL << far | 1ULL << (far - near);
+			s->next.stream = stream;
 			s->next.only = false;
 			s->next.only_n = 0;
 			if (better(s))
@@ -238,7 +239,11 @@ bool shrink(struct plan *p, shrink_run *run, bool loud)
 		any = less_of(&s, &s.next.conns, &s.best.conns, 1, 1);
 		any |= fewer_things(&s);
 		any |= less_of(&s, &s.next.stream, &s.best.stream, 1 << 20, 0);
-		any |= s.best.mask ? fewer_losses(&s) : fewer_faults(&s) || just_a_loss(&s);
+		any |= s.best.mask ? fewer_losses(&s) : fewer_faults(&s);
+		if (s.best.stream)
+			any |= just_a_loss(&s, 0);
+		if (!s.best.mask && !any)
+			any |= just_a_loss(&s, s.best.stream);
 		if (loud)
 			fprintf(stderr, "%u runs: ", s.trials), plan_print(stderr, &s.best);
 	}

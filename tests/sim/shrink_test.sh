@@ -14,6 +14,16 @@ fail() {
 	exit 1
 }
 
+# The first even seed that it happens to: which that is changes with the core.
+seed_for() { # WHAT
+	seed=2
+	while "$sim" "$seed" break="$1" >"$dir/out" 2>"$dir/err"; do
+		seed=$((seed + 2))
+		[ $seed -lt 200 ] || fail "break=$1: no seed does it"
+	done
+	echo $seed
+}
+
 short() { # WHAT SEED PATTERN
 	if "$sim" shrink "$2" break="$1" >"$dir/out" 2>"$dir/err"; then
 		fail "shrink $2 break=$1: it ended well"
@@ -34,9 +44,9 @@ short() { # WHAT SEED PATTERN
 	[ "$(wc -l <"$dir/a")" -lt 60 ] || fail "$line: a long ladder"
 }
 
-short late-text 8 'conns=1 stream=[0-9]+ no=.* only=[0-9]+ break'
-short lost-fin 6 'mask=0x[1248]0* .*stream=0 no=.* break'
-short lost-fin 10 'mask=0x[1248]0* .*stream=0 no=.* break'
+short late-text "$(seed_for late-text)" '(mask|only)=.*break'
+short late-text "$(seed_for late-text)" 'conns=1 stream=[0-9]{1,5} '
+short lost-fin "$(seed_for lost-fin)" 'mask=0x[1248]0* conns=1 stream=0 no='
 if "$sim" shrink 2 >"$dir/out" 2>"$dir/err"; then
 	fail "shrink 2: what does not fail is no success"
 fi

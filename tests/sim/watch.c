@@ -32,6 +32,18 @@ static const char *check_flight(const struct watch *w, seqno end, const struct c
 	return NULL;
 }
 
+/* An onlooker does not know which SYN was taken: of those since ours the one that scales most counts. */
+static void take_scale(struct watch *w, const struct segment *seg)
+{
+	const uint8_t shift = seg->wscale < 14 ? seg->wscale : 14;
+
+	if (!(seg->options & OPT_WSCALE))
+		return;
+	if (!w->peer_scales || w->peer_shift < shift)
+		w->peer_shift = shift;
+	w->peer_scales = true;
+}
+
 const char *watch_sent(struct watch *w, const struct segment *seg, const struct conn_status *st,
 		       vtime now)
 {
@@ -45,8 +57,9 @@ const char *watch_sent(struct watch *w, const struct segment *seg, const struct 
 				     .clean = true,
 				     .iss = seg->seq,
 				     .armed = now,
-				     .peer_scales = w->peer_scales,
-				     .peer_shift = w->peer_shift };
+				     .last_syn = w->last_syn };
+		if (seg->ctl & CTL_ACK)
+			take_scale(w, &w->last_syn);
 		w->high = w->una = w->again = seg->seq;
 		w->backoff_at = now;
 	}
@@ -72,16 +85,18 @@ const char *watch_sent(struct watch *w, const struct segment *seg, const struct 
 
 void watch_arrives(struct watch *w, const struct segment *seg)
 {
-	unsigned shift = 0;
+	/* RFC 7323 2.2: that of a SYN is not scaled. */
+	const bool scaled = !(seg->ctl & CTL_SYN) && w->we_scale && w->peer_scales;
+	const unsigned shift = scaled ? w->peer_shift : 0;
 	seqno edge;
 
+	if (seg->ctl & CTL_RST)
+		return;
 	if (seg->ctl & CTL_SYN) {
-		w->peer_scales = seg->options & OPT_WSCALE;
-		w->peer_shift = seg->wscale < 14 ? seg->wscale : 14;
-	} else if (w->we_scale && w->peer_scales) {
-		shift = w->peer_shift; /* RFC 7323 2.2: that of a SYN is not scaled */
+		take_scale(w, seg);
+		w->last_syn = *seg;
 	}
-	if (!w->begun || seg->ctl & CTL_RST)
+	if (!w->begun)
 		return;
 	edge = seq_add(seg->ctl & CTL_ACK ? seg->ack : seq_add(w->iss, 1),
 		       (uint32_t)seg->wnd << shift);

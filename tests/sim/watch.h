@@ -12,6 +12,7 @@ struct watch {
 	bool edge_known;
 	bool we_scale, peer_scales; /* the SYNs had the option */
 	uint8_t peer_shift;
+	struct segment last_syn; /* of the peer; its text is gone */
 	seqno una; /* as last seen */
 	seqno again; /* what was sent when something was last sent again, or reported missing */
 	bool clean; /* nothing was, since `again` was acknowledged */
