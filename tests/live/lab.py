@@ -159,6 +159,7 @@ class Lab:
 
     def __init__(self, offloads=True, mtu=1500):
         self.dir = tempfile.mkdtemp(prefix='tcpfsm-live.')
+        self.offloads = offloads
         self.procs, self.daemons, self.sockets, self.holders = [], [], [], {}
         try:
             for ns in ('client', 'server'):
