@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Explicit congestion notification: RFC 3168, with RFC 8511's reaction. Private to daemon/tcp/. */
+/* Explicit congestion notification (SHLD-8): RFC 3168, with RFC 8511's reaction. Private to daemon/tcp/. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

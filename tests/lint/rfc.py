@@ -4,19 +4,42 @@
 
 usage: rfc.py SOURCE_ROOT [--list]
 
-Fails when code or tests cite an id that does not exist, and when README.md lists a deviation that the
-code does not have, or the other way round. --list prints the table.
+Fails for a MUST or SHLD that no code cites or no test names, unless it is a deviation or EXPLAINED; for a MAY or
+REC that code cites and no test names; for an id that does not exist; and when README.md lists a deviation that
+the code does not have, or the other way round. A test names one in words (MUST-7) or in a name (must_7_...).
+--list prints the table.
 """
 import pathlib
 import re
 import sys
 
 COUNT = {'MUST': 69, 'SHLD': 31, 'MAY': 18, 'REC': 1}
-ID = re.compile(r'\b(MUST|SHLD|MAY|REC)-(\d+)\b')
+ID = re.compile(r'(?<![A-Za-z])(MUST|SHLD|MAY|REC)[-_](\d+)(?!\d)', re.I)
+# What is for others than a TCP to do, or for none.
+EXPLAINED = {
+    ('SHLD', 13): 'asks it of applications: not to use urgent data',
+    ('SHLD', 20): 'errors are asked for (conn_status, show connection), none is pushed: there is nothing to switch off',
+    ('SHLD', 23): 'asks it of applications: not to change the DSCP in mid-connection',
+}
 
 
 def ids_in(text):
-    return {(m[1], int(m[2])) for m in ID.finditer(text)}
+    return {(m[1].upper(), int(m[2])) for m in ID.finditer(text)}
+
+
+def missing(code, tests, deviations):
+    """What is neither done nor explained, in words."""
+    for kind, n in COUNT.items():
+        for i in ((kind, k) for k in range(1, n + 1)):
+            name = f'{kind}-{i[1]}'
+            if i in EXPLAINED and (i in code or i in tests):
+                yield f'{name} is in EXPLAINED and is cited: take it out there'
+            if i in EXPLAINED or i in deviations:
+                continue
+            if i not in code and kind in ('MUST', 'SHLD'):
+                yield f'no code cites {name}: cite it where it is done, or list the deviation (README.md, DEVIATION in the code)'
+            if i not in tests and (kind in ('MUST', 'SHLD') or i in code):
+                yield f'no test names {name}: name it in the test that would fail without it'
 
 
 def main():
@@ -46,6 +69,9 @@ def main():
         for i in sorted(listed - deviations):
             print(f'README.md, Deviations: {i[0]}-{i[1]} is listed and no code says DEVIATION({i[0]}-{i[1]})')
             bad = 1
+    for line in missing(code, tests, deviations):
+        print(line)
+        bad = 1
     if not code or not tests:
         print('nothing cites a requirement: wrong root?')
         bad = 1

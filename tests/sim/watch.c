@@ -44,14 +44,26 @@ static void take_scale(struct watch *w, const struct segment *seg)
 	w->peer_scales = true;
 }
 
+/* MAY-3, SHLD-5: every SYN has the MSS option; MUST-65: nothing else has. */
+static const char *check_options(const struct segment *seg)
+{
+	const unsigned of_syn = OPT_MSS | OPT_WSCALE | OPT_SACK_PERMITTED;
+
+	if (seg->ctl & CTL_SYN && !(seg->options & OPT_MSS))
+		return "a SYN without MSS option";
+	if (!(seg->ctl & CTL_SYN) && seg->options & of_syn)
+		return "an option that only a SYN has";
+	return NULL;
+}
+
 const char *watch_sent(struct watch *w, const struct segment *seg, const struct conn_status *st,
 		       vtime now)
 {
 	const seqno end = seq_add(seg->seq, seg_len(seg));
-	const char *wrong = NULL;
+	const char *wrong = check_options(seg);
 
-	if (seg->ctl & CTL_RST)
-		return NULL;
+	if (seg->ctl & CTL_RST || wrong)
+		return wrong;
 	if (seg->ctl & CTL_SYN && (!w->begun || w->iss.v != seg->seq.v)) {
 		*w = (struct watch){ .begun = true,
 				     .clean = true,

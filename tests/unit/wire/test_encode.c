@@ -60,6 +60,7 @@ static void assert_same(const struct segment *sent, const struct segment *got)
 		assert_memory_equal(got->text[0].base, text, got->text[0].len);
 }
 
+/* MUST-2. */
 static void what_is_encoded_decodes_to_the_same(void **state)
 {
 	uint64_t r = 5;
