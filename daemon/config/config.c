@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "config/key.h"
+#include "config/listener.h"
 #include "config/origins.h"
 #include "config/source.h"
 
@@ -232,11 +233,8 @@ static int listener_get(struct loader *l, const char *name, const struct origin 
 		return errmsg(l->err, -ENOMEM, "configuration: out of memory");
 	c->listeners = more;
 	more += c->listeners_n;
-	memset(more, 0, sizeof(*more));
+	config_listener_default(more, &c->tcp);
 	(void)snprintf(more->name, sizeof(more->name), "%s", name);
-	more->max_processes = 100;
-	more->backlog = 1024;
-	more->tcp = c->tcp;
 	if (origins_add_listener(c->origins, origin))
 		return errmsg(l->err, -ENOMEM, "configuration: out of memory");
 	*ret_index = c->listeners_n++;

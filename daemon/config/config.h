@@ -13,6 +13,7 @@
 enum {
 	CONFIG_NAME = 64,
 	CONFIG_TEXT = 512,
+	CONFIG_PATH = 256,
 	CONFIG_LISTENERS_MAX = 1024,
 	CONFIG_INTERFACES_MAX = 32,
 	CONFIG_KEYS_MAX = 128
@@ -35,7 +36,14 @@ struct config_listener {
 	char service[CONFIG_TEXT]; /* as written: "echo", "exec:/path arg" */
 	uint32_t max_processes; /* exec: running at a time; default 100 */
 	uint32_t max_connections; /* 0: only the engine's limit */
+	uint32_t max_connections_per_peer; /* of one address at a time; 0: no limit */
 	uint32_t backlog; /* connections in SYN-RECEIVED; default 1024 */
+	/* exec: what its processes are. Empty, or 0: as the daemon */
+	uint32_t max_processes_per_peer; /* running at a time; 0: no limit */
+	char user[CONFIG_NAME], group[CONFIG_NAME];
+	char directory[CONFIG_PATH], environment[CONFIG_TEXT];
+	uint64_t limit_cpu_us, limit_as_bytes, limit_nofile, limit_fsize_bytes, limit_nproc;
+	uint64_t kill_after_us; /* from SIGHUP or SIGTERM to SIGKILL; default 5 s */
 	struct tcp_params tcp; /* [Tcp], with this section's own keys over it */
 	uint8_t tcp_from[CONFIG_KEYS_MAX]; /* enum config_from, by place in keys[] (key.h) */
 };

@@ -126,7 +126,19 @@ const struct key keys[KEYS_N] = {
 	LISTENER("Service", TEXT, service, 1, CONFIG_TEXT - 1, NULL, NULL, "what its connections are served"),
 	LISTENER("MaxProcesses", NUMBER, max_processes, 1, 100000, NULL, NULL, "exec: processes at a time"),
 	LISTENER("MaxConnections", NUMBER, max_connections, 1, 10000000, "infinity", NULL, "its connections at a time"),
+	LISTENER("MaxConnectionsPerPeer", NUMBER, max_connections_per_peer, 1, 10000000, "infinity", NULL, "connections of one address at a time"),
 	LISTENER("Backlog", NUMBER, backlog, 1, 1000000, NULL, NULL, "its connections in SYN-RECEIVED at a time"),
+	LISTENER("MaxProcessesPerPeer", NUMBER, max_processes_per_peer, 1, 100000, "infinity", NULL, "exec: processes of one address at a time"),
+	LISTENER("User", TEXT, user, 0, CONFIG_NAME - 1, NULL, NULL, "exec: whose processes they are; empty: the daemon's user"),
+	LISTENER("Group", TEXT, group, 0, CONFIG_NAME - 1, NULL, NULL, "exec: their group; empty: that of User"),
+	LISTENER("WorkingDirectory", TEXT, directory, 0, CONFIG_PATH - 1, NULL, NULL, "exec: where they start; empty: /"),
+	LISTENER("Environment", TEXT, environment, 0, CONFIG_TEXT - 1, NULL, NULL, "exec: NAME=VALUE ... besides the addresses"),
+	LISTENER("LimitCPU", DURATION, limit_cpu_us, SEC, 365 * DAY, "inherit", NULL, "exec: processor time of a process"),
+	LISTENER("LimitAS", SIZE, limit_as_bytes, MIB, 1024 * TIB, "inherit", NULL, "exec: address space of a process"),
+	LISTENER("LimitNOFILE", NUMBER, limit_nofile, 4, 1000000000, "inherit", NULL, "exec: descriptors of a process"),
+	LISTENER("LimitFSIZE", SIZE, limit_fsize_bytes, 1, 1024 * TIB, "inherit", NULL, "exec: size of a file that a process writes"),
+	LISTENER("LimitNPROC", NUMBER, limit_nproc, 1, 4194304, "inherit", NULL, "exec: processes and threads of their user"),
+	LISTENER("KillAfter", DURATION, kill_after_us, 0, HOUR, NULL, NULL, "exec: from SIGHUP or SIGTERM to SIGKILL"),
 };
 /* clang-format on */
 

@@ -10,12 +10,13 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "config/listener.h"
 #include "config/tcp.h"
 #include "control/call.h"
 #include "control/held.h"
 #include "control/internal.h"
 
-enum { BACKLOG_DEFAULT = 1024, PROCESSES_DEFAULT = 100, SKIP_MAX = 16 << 20 };
+enum { SKIP_MAX = 16 << 20 };
 
 /* A parameter that proto has checked to be an endpoint: what it takes and we do not is told here. */
 static int endpoint_param(struct call *c, const char *name, bool zero_ok,
@@ -53,6 +54,24 @@ static int tcp_param(struct call *c, struct tcp_params *ret_params, uint8_t *ret
 		return -EINVAL;
 	}
 	*ret_params = params;
+	return 0;
+}
+
+/* The keys of `listener`. */
+static int listener_param(struct call *c, struct config_listener *spec)
+{
+	json_t *const options = json_object_get(c->params, "listener");
+	const char *key;
+	json_t *value;
+	struct errmsg err;
+
+	json_object_foreach(options, key, value)
+	{
+		if (config_set_listener(spec, key, json_string_value(value), &err) < 0) {
+			call_fail(c, PROTO_INVALID_PARAMS, "listener: %s", err.text);
+			return -EINVAL;
+		}
+	}
 	return 0;
 }
 
@@ -99,9 +118,11 @@ static int listen_params(struct call *c, struct config_listener *spec)
 	    text_param(c, "service", "", spec->service, sizeof(spec->service)) < 0 ||
 	    text_param(c, "name", endpoint_format(&spec->address, address), spec->name,
 		       sizeof(spec->name)) < 0 ||
-	    number_param(c, "max_processes", 1, PROCESSES_DEFAULT, &spec->max_processes) < 0 ||
-	    number_param(c, "max_connections", 0, 0, &spec->max_connections) < 0 ||
-	    number_param(c, "backlog", 1, BACKLOG_DEFAULT, &spec->backlog) < 0 ||
+	    listener_param(c, spec) < 0 ||
+	    number_param(c, "max_processes", 1, spec->max_processes, &spec->max_processes) < 0 ||
+	    number_param(c, "max_connections", 0, spec->max_connections, &spec->max_connections) <
+		    0 ||
+	    number_param(c, "backlog", 1, spec->backlog, &spec->backlog) < 0 ||
 	    tcp_param(c, &spec->tcp, spec->tcp_from) < 0)
 		return -EINVAL;
 	return 0;
@@ -132,10 +153,11 @@ static void on_listening(void *arg, int rc, const struct errmsg *err)
 
 void call_listen(struct call *c)
 {
-	struct config_listener spec = { 0 };
+	struct config_listener spec;
 	struct errmsg err;
 	int rc;
 
+	config_listener_default(&spec, &c->control->cfg.config->tcp);
 	if (listen_params(c, &spec) < 0)
 		return;
 	c->endpoint = spec.address;
@@ -194,7 +216,7 @@ static int listen_stream_params(struct call *c, struct config_listener *spec)
 	if (endpoint_param(c, "address", false, &spec->address) < 0 ||
 	    text_param(c, "name", endpoint_format(&spec->address, address), spec->name,
 		       sizeof(spec->name)) < 0 ||
-	    number_param(c, "backlog", 1, BACKLOG_DEFAULT, &spec->backlog) < 0 ||
+	    number_param(c, "backlog", 1, spec->backlog, &spec->backlog) < 0 ||
 	    tcp_param(c, &spec->tcp, spec->tcp_from) < 0)
 		return -EINVAL;
 	(void)snprintf(spec->service, sizeof(spec->service), "stream");
@@ -203,7 +225,7 @@ static int listen_stream_params(struct call *c, struct config_listener *spec)
 
 void call_listen_stream(struct call *c)
 {
-	struct config_listener spec = { 0 };
+	struct config_listener spec;
 	struct served *ls = c->control->cfg.listeners;
 	const int fd = passed_fd(c);
 	struct errmsg err;
@@ -211,6 +233,7 @@ void call_listen_stream(struct call *c)
 
 	if (fd < 0)
 		return;
+	config_listener_default(&spec, &c->control->cfg.config->tcp);
 	if (listen_stream_params(c, &spec) < 0) {
 		(void)close(fd);
 		return;

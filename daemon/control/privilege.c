@@ -21,6 +21,13 @@ int privilege_check(struct errmsg *ret_err)
 	return 0;
 }
 
+bool privilege_may_switch_user(void)
+{
+	return capng_have_capability(CAPNG_EFFECTIVE, CAP_SETUID) &&
+	       capng_have_capability(CAPNG_EFFECTIVE, CAP_SETGID) &&
+	       capng_have_capability(CAPNG_EFFECTIVE, CAP_KILL);
+}
+
 int privilege_drop(struct errmsg *ret_err)
 {
 	const bool bounding = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);

@@ -11,9 +11,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "config/listener.h"
 #include "config/tcp.h"
 #include "control/daemon.h"
 #include "control/notify.h"
+#include "control/options.h"
 
 static void on_load_warning(void *arg, const char *message)
 {
@@ -29,13 +31,16 @@ int daemon_load_config(const struct args *args, struct config *ret_config, struc
 
 int daemon_check_config(const struct config *config, struct errmsg *ret_err)
 {
+	struct service_options options;
 	struct errmsg err;
 	int rc;
 
 	for (size_t i = 0; i < config->listeners_n; i++) {
 		const struct config_listener *l = &config->listeners[i];
 
-		rc = worker_check_service(l->service, &err);
+		rc = options_of_listener(l, true, &options, &err);
+		if (rc == 0)
+			rc = worker_check_service(l->service, &options, &err);
 		if (rc < 0)
 			return errmsg(ret_err, rc, "listener %s: %s", l->name, err.text);
 		if (config->shield == CONFIG_SHIELD_NONE && addr_is_any(&l->address.addr))
@@ -199,14 +204,6 @@ static void change_unserved(struct reload *r, const struct tcp_params *tcp)
 		on_change(change, rc, &err);
 }
 
-/* Same address; does anything but [Tcp] differ? */
-static bool must_reopen(const struct config_listener *a, const struct config_listener *b)
-{
-	return strcmp(a->name, b->name) != 0 || strcmp(a->service, b->service) != 0 ||
-	       a->max_processes != b->max_processes || a->max_connections != b->max_connections ||
-	       a->backlog != b->backlog;
-}
-
 static const struct config_listener *spec_find(const struct config *config,
 					       const struct endpoint *address)
 {
@@ -234,7 +231,7 @@ static void take_new(struct reload *r, const struct config_listener *spec)
 
 	if (!changed) {
 		open_listener(r, spec, &r->added); /* refused when `listen` has the address */
-	} else if (must_reopen(&l->spec, spec)) {
+	} else if (config_listener_differs(&l->spec, spec)) {
 		close_listener(r, l, NULL);
 		open_listener(r, spec, &r->changed);
 	} else if (!config_tcp_eq(&l->spec.tcp, &spec->tcp) ||

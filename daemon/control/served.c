@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "control/options.h"
 #include "host/sockets.h"
 #include "worker/crew.h"
 
@@ -388,11 +389,15 @@ static int check_free(const struct config_listener *spec, struct errmsg *ret_err
 int served_check(const struct served *ls, const struct config_listener *spec,
 		 struct errmsg *ret_err)
 {
+	struct service_options options;
 	int rc = check_address(ls, spec, ret_err);
 
-	/* A program that is missing is a listener refused, not a listener not found. */
+	/* A program or a user that is missing is a listener refused, not a listener not found. */
 	if (rc == 0)
-		rc = worker_check_service(spec->service, ret_err) ? -EINVAL : 0;
+		rc = options_of_listener(spec, ls->cfg.may_switch_user, &options, ret_err) ||
+				     worker_check_service(spec->service, &options, ret_err)
+			     ? -EINVAL
+			     : 0;
 	return rc ? rc : check_free(spec, ret_err);
 }
 
@@ -413,7 +418,8 @@ static void on_opened(struct listen_op *op)
 	op_finish(op);
 }
 
-static void request_fill(struct worker_request *req, const struct listener *l)
+static int request_fill(const struct served *ls, struct worker_request *req,
+			const struct listener *l, struct errmsg *ret_err)
 {
 	const struct config_listener *spec = &l->spec;
 
@@ -423,9 +429,9 @@ static void request_fill(struct worker_request *req, const struct listener *l)
 	req->listen.backlog = spec->backlog;
 	req->listen.accepted_max = spec->backlog;
 	req->listen.max_connections = spec->max_connections;
-	req->listen.max_processes = spec->max_processes;
 	(void)snprintf(req->listen.name, sizeof(req->listen.name), "%s", spec->name);
 	(void)snprintf(req->listen.service, sizeof(req->listen.service), "%s", spec->service);
+	return options_of_listener(spec, ls->cfg.may_switch_user, &req->listen.options, ret_err);
 }
 
 static int check_room(const struct served *ls, const struct endpoint *address,
@@ -463,13 +469,13 @@ static int open_checked(struct served *ls, const struct config_listener *spec, b
 	l = &ls->list[ls->n++];
 	*l = (struct listener){ .id = ++ls->last_id, .configured = configured, .spec = *spec };
 	op = op_new(ls, WORKER_LISTEN, l->id, done, arg);
-	if (op) {
-		request_fill(&op->req, l);
+	rc = op ? request_fill(ls, &op->req, l, ret_err) : errmsg(ret_err, -ENOMEM, "no memory");
+	if (!rc) {
 		op->req.listen.stream = fd >= 0;
 		op->req.listen.fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
 		rc = op_send(op, on_opened, ret_err);
 	} else {
-		rc = errmsg(ret_err, -ENOMEM, "no memory");
+		free(op);
 	}
 	if (rc < 0) {
 		forget(ls, l);

@@ -43,6 +43,7 @@ struct served_config {
 	struct event_base *base;
 	struct shield *shield; /* borrowed; NULL: Shield=none */
 	struct shield_rule local_ports; /* LocalPorts, of every address */
+	bool may_switch_user; /* processes of exec services can be another user's */
 	uint64_t poll_us; /* how often the worker is asked what still drains; 0: 1 s */
 };
 

@@ -129,6 +129,7 @@ static int start_served(struct daemon *d, struct errmsg *ret_err)
 		.base = d->base,
 		.shield = d->shield,
 		.local_ports = { addr_any, config->local_port_min, config->local_port_max },
+		.may_switch_user = privilege_may_switch_user(),
 	};
 	int rc;
 

@@ -6,7 +6,8 @@
  *	the process closes its output	FIN; what the peer sends still reaches its input
  *	it exits			FIN after its output
  *	it is killed by a signal	RST
- *	RST, timeout, operator		SIGHUP to its group, SIGKILL some seconds later
+ *	RST, timeout, operator		SIGHUP to its group, SIGKILL KillAfter later
+ *	the daemon stops		SIGTERM to its group; what it still says arrives
  *
  * A process may outlive its connection; a struct exec lives until both are gone.
  */
@@ -15,14 +16,16 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "service/plumb.h"
-#include "service/spawner.h"
+#include "service/spawner_message.h"
 
 struct exec {
 	struct exec *next; /* in its bucket */
@@ -31,12 +34,14 @@ struct exec {
 	struct service *service; /* a reference */
 	uint64_t serial; /* of the connection: the spawner's token */
 	struct plumb plumb; /* in use while there is a session */
-	struct event *ev_kill; /* NULL until SIGHUP was sent */
+	struct event *ev_kill; /* NULL until SIGHUP or SIGTERM was sent */
+	struct ipaddr peer;
 	uint32_t pid; /* 0: it has not started yet */
+	bool stopping; /* SIGTERM was sent */
 	bool ended; /* the process has ended, or never started */
 };
 
-enum { BUCKETS = 1024, EVENTS_MAX = 256, KILL_AFTER_S = 5 };
+enum { BUCKETS = 1024, EVENTS_MAX = 256 };
 
 struct exec_host {
 	struct event *ev_read, *ev_write; /* the channel; NULL: there is none */
@@ -63,6 +68,8 @@ static void free_exec(struct exec *x)
 		event_free(x->ev_kill);
 	x->host->processes--;
 	x->service->processes--;
+	if (x->service->options.max_processes_per_peer)
+		peers_leave(&x->service->processes_of, &x->peer);
 	service_unref(x->service);
 	free(x);
 }
@@ -90,12 +97,30 @@ static void on_kill(evutil_socket_t fd, short what, void *arg)
 		(void)event_add(x->ev_kill, &(struct timeval){ .tv_sec = 1 });
 }
 
-static void hang_up(struct exec *x)
+/* Asks it to end, and sees to it later. */
+static void ask_to_end(struct exec *x, int sig)
 {
-	(void)signal_process(x, SIGHUP);
+	const uint64_t us = x->service->options.kill_after_us;
+	const struct timeval tv = { .tv_sec = (time_t)(us / 1000000),
+				    .tv_usec = (suseconds_t)(us % 1000000) };
+
+	(void)signal_process(x, sig);
+	if (x->ev_kill) /* it was asked before: that patience goes on */
+		return;
 	x->ev_kill = evtimer_new(x->host->base, on_kill, x);
-	if (!x->ev_kill || event_add(x->ev_kill, &(struct timeval){ .tv_sec = KILL_AFTER_S }))
+	if (!x->ev_kill || event_add(x->ev_kill, &tv))
 		(void)signal_process(x, SIGKILL); /* no memory for patience */
+}
+
+static bool exec_stop(struct session *s)
+{
+	struct exec *const x = s->exec;
+
+	if (x->ended)
+		return true; /* what it has said is on its way */
+	x->stopping = true;
+	ask_to_end(x, SIGTERM);
+	return true;
 }
 
 static void exec_closed(struct session *s, bool hangup)
@@ -108,7 +133,7 @@ static void exec_closed(struct session *s, bool hangup)
 	if (x->ended)
 		free_exec(x);
 	else if (hangup)
-		hang_up(x);
+		ask_to_end(x, SIGHUP);
 }
 
 /* Everything the process wrote is queued, and it will not write any more. */
@@ -142,10 +167,12 @@ static void serve_started(struct exec *x, const struct spawn_event *event)
 		x->session->pid = x->pid;
 }
 
-static void serve_failed(struct exec *x)
+static void serve_failed(struct exec *x, int error)
 {
 	x->ended = true;
 	x->host->refused++;
+	if (x->host->spawn_failed)
+		x->host->spawn_failed(x->host, x->service->argv[0], error);
 	if (!x->session) {
 		x->host->process_ended(x->host, x->serial, 0, INT32_MIN, 0);
 		free_exec(x);
@@ -169,7 +196,7 @@ static void serve_ended(struct exec *x, int32_t status, uint64_t run_us)
 	s->has_process = false;
 	s->exit_status = status;
 	s->run_us = run_us;
-	if (status < 0) {
+	if (status < 0 && !x->stopping) {
 		session_abort(s);
 		session_sink(s, true);
 	} else if (x->plumb.from < 0) {
@@ -191,7 +218,7 @@ static void serve_event(struct service_host *h, const struct spawn_event *event)
 		serve_started(x, event);
 		return;
 	case SPAWN_FAILED:
-		serve_failed(x);
+		serve_failed(x, event->error);
 		return;
 	case SPAWN_ALIVE:
 		if (x->session)
@@ -298,37 +325,134 @@ void exec_host_kill(struct service_host *h)
 				(void)signal_process(x, SIGKILL);
 }
 
-/* The environment of tcpserver and of inetd's successors: programs look for one or the other. */
-enum { ENV_N = 12, ENV_TEXT = 128 };
+/* The environment of tcpserver and of inetd's successors: programs look for one or the other. What the
+ * listener says of its own comes first, and so counts.
+ */
+enum { ENV_N = 16, ENV_TEXT = SPAWN_PATH_MAX + 16 };
 
 struct environment {
 	char text[ENV_N][ENV_TEXT];
-	const char *strings[ENV_N + 1];
+	const char *strings[SPAWNER_STRINGS_MAX + 1];
+	unsigned n, used;
 };
+
+static bool is_set(const struct environment *env, const char *name)
+{
+	const size_t len = strlen(name);
+
+	for (unsigned i = 0; i < env->n; i++)
+		if (!strncmp(env->strings[i], name, len) && env->strings[i][len] == '=')
+			return true;
+	return false;
+}
+
+PRINTF_LIKE(3, 4)
+static void set_variable(struct environment *env, const char *name, const char *fmt, ...)
+{
+	char *const text = env->text[env->used];
+	va_list ap;
+	int len;
+
+	if (is_set(env, name))
+		return;
+	len = snprintf(text, ENV_TEXT, "%s=", name);
+	va_start(ap, fmt);
+	(void)vsnprintf(text + len, ENV_TEXT - (size_t)len, fmt, ap);
+	va_end(ap);
+	env->strings[env->n++] = text;
+	env->used++;
+}
 
 static void fill_environment(struct environment *env, const struct session *s)
 {
 	const struct endpoint *const local = &s->flow.local, *const remote = &s->flow.remote;
+	const struct service *const v = s->service;
 	char ours[ADDR_TEXT], theirs[ADDR_TEXT];
-	unsigned n = 0;
 
+	env->n = env->used = 0;
+	for (char **own = v->environment; own && *own; own++)
+		env->strings[env->n++] = *own;
 	(void)addr_format(&local->addr, ours);
 	(void)addr_format(&remote->addr, theirs);
-	(void)snprintf(env->text[n++], ENV_TEXT,
-		       "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-	(void)snprintf(env->text[n++], ENV_TEXT, "PROTO=TCP");
-	(void)snprintf(env->text[n++], ENV_TEXT, "TCPREMOTEIP=%s", theirs);
-	(void)snprintf(env->text[n++], ENV_TEXT, "TCPREMOTEPORT=%u", remote->port);
-	(void)snprintf(env->text[n++], ENV_TEXT, "TCPLOCALIP=%s", ours);
-	(void)snprintf(env->text[n++], ENV_TEXT, "TCPLOCALPORT=%u", local->port);
-	(void)snprintf(env->text[n++], ENV_TEXT, "REMOTE_ADDR=%s", theirs);
-	(void)snprintf(env->text[n++], ENV_TEXT, "REMOTE_PORT=%u", remote->port);
-	(void)snprintf(env->text[n++], ENV_TEXT, "LOCAL_ADDR=%s", ours);
-	(void)snprintf(env->text[n++], ENV_TEXT, "LOCAL_PORT=%u", local->port);
-	(void)snprintf(env->text[n++], ENV_TEXT, "TCPFSM_CONNECTION=%" PRIu64, s->serial);
-	for (unsigned i = 0; i < n; i++)
-		env->strings[i] = env->text[i];
-	env->strings[n] = NULL;
+	set_variable(env, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	set_variable(env, "PROTO", "TCP");
+	set_variable(env, "TCPREMOTEIP", "%s", theirs);
+	set_variable(env, "TCPREMOTEPORT", "%u", remote->port);
+	set_variable(env, "TCPLOCALIP", "%s", ours);
+	set_variable(env, "TCPLOCALPORT", "%u", local->port);
+	set_variable(env, "REMOTE_ADDR", "%s", theirs);
+	set_variable(env, "REMOTE_PORT", "%u", remote->port);
+	set_variable(env, "LOCAL_ADDR", "%s", ours);
+	set_variable(env, "LOCAL_PORT", "%u", local->port);
+	set_variable(env, "TCPFSM_CONNECTION", "%" PRIu64, s->serial);
+	if (v->options.user[0]) {
+		set_variable(env, "USER", "%s", v->options.user);
+		set_variable(env, "LOGNAME", "%s", v->options.user);
+		set_variable(env, "HOME", "%s", v->options.home);
+	}
+	env->strings[env->n] = NULL;
+}
+
+/* Arguments with what their % signs stand for: see check_argument(). */
+struct arguments {
+	char text[SPAWN_TEXT_MAX];
+	const char *strings[SPAWNER_STRINGS_MAX + 1];
+};
+
+static const char *expansion(const struct session *s, char letter, char buf[static ADDR_TEXT])
+{
+	switch (letter) {
+	case 'r':
+		return addr_format(&s->flow.remote.addr, buf);
+	case 'l':
+		return addr_format(&s->flow.local.addr, buf);
+	case 'R':
+		(void)snprintf(buf, ADDR_TEXT, "%u", s->flow.remote.port);
+		return buf;
+	case 'L':
+		(void)snprintf(buf, ADDR_TEXT, "%u", s->flow.local.port);
+		return buf;
+	case 'c':
+		(void)snprintf(buf, ADDR_TEXT, "%" PRIu64, s->serial);
+		return buf;
+	default:
+		return "%";
+	}
+}
+
+/* Appends one argument to text[*at..]. False: there is no room. */
+static bool expand(const struct session *s, const char *in, char *text, size_t *at)
+{
+	char buf[ADDR_TEXT];
+
+	for (; *in; in++) {
+		const char one[2] = { *in, 0 };
+		const char *const piece = *in == '%' ? expansion(s, *++in, buf) : one;
+		const size_t len = strlen(piece);
+
+		if (len >= SPAWN_TEXT_MAX - *at)
+			return false;
+		memcpy(text + *at, piece, len);
+		*at += len;
+	}
+	text[(*at)++] = 0;
+	return *at < SPAWN_TEXT_MAX;
+}
+
+/* The program's path stands as it is. */
+static int fill_arguments(struct arguments *args, const struct session *s)
+{
+	char **const argv = s->service->argv;
+	size_t at = 0, n = 1;
+
+	args->strings[0] = argv[0];
+	for (; argv[n]; n++) {
+		args->strings[n] = args->text + at;
+		if (n == SPAWNER_STRINGS_MAX || !expand(s, argv[n], args->text, &at))
+			return -E2BIG;
+	}
+	args->strings[n] = NULL;
+	return 0;
 }
 
 static void close_pipe(const int fds[2])
@@ -361,12 +485,14 @@ static int open_pipes(int in[2], int out[2])
 /* Pipes and process for x, whose session stands. */
 static int start(struct exec *x, struct session *s)
 {
-	struct spawn_job job = { .token = s->serial,
-				 .argv = (const char *const *)s->service->argv };
+	struct spawn_job job = { .token = s->serial, .setup = &s->service->options.setup };
 	struct environment env;
+	struct arguments args;
 	int in[2], out[2];
-	int rc = open_pipes(in, out);
+	int rc = fill_arguments(&args, s);
 
+	if (!rc)
+		rc = open_pipes(in, out);
 	if (rc)
 		return rc;
 	rc = plumb_init(&x->plumb, s, in[1], out[0]);
@@ -376,6 +502,7 @@ static int start(struct exec *x, struct session *s)
 		return rc;
 	}
 	fill_environment(&env, s);
+	job.argv = args.strings;
 	job.envp = env.strings;
 	job.in = in[0];
 	job.out = out[1];
@@ -383,6 +510,20 @@ static int start(struct exec *x, struct session *s)
 	watch_channel(s->host);
 	if (rc)
 		plumb_fini(&x->plumb);
+	return rc;
+}
+
+/* Counts it with its listener and its peer. */
+static int enter(struct service *v, struct service_host *h, const struct ipaddr *peer)
+{
+	const uint32_t limit = v->options.max_processes_per_peer;
+	int rc;
+
+	if (v->options.max_processes && v->processes >= v->options.max_processes)
+		return -EAGAIN;
+	rc = limit ? peers_enter(&v->processes_of, peer, limit) : 0;
+	if (rc)
+		h->peers_refused++;
 	return rc;
 }
 
@@ -395,17 +536,22 @@ static int exec_open(struct session *s)
 
 	if (!h->spawner || h->exec->lost)
 		return -EPIPE;
-	if (v->max_processes && v->processes >= v->max_processes)
-		return -EAGAIN;
+	rc = enter(v, h, &s->flow.remote.addr);
+	if (rc)
+		return rc;
 	x = calloc(1, sizeof(*x));
-	if (!x)
-		return -ENOMEM;
-	x->plumb.from_ended = on_from_ended;
-	rc = start(x, s);
+	rc = x ? 0 : -ENOMEM;
+	if (x) {
+		x->plumb.from_ended = on_from_ended;
+		rc = start(x, s);
+	}
 	if (rc) {
+		if (v->options.max_processes_per_peer)
+			peers_leave(&v->processes_of, &s->flow.remote.addr);
 		free(x);
 		return rc;
 	}
+	x->peer = s->flow.remote.addr;
 	x->host = h;
 	x->session = s;
 	x->serial = s->serial;
@@ -468,37 +614,90 @@ static int check_program(const char *path, struct errmsg *ret_err)
 	return 0;
 }
 
-/* Splits "PATH ARG 'QUOTED ARG'" into argv, one allocation. */
-static int exec_parse(struct service *v, const char *text, struct errmsg *ret_err)
+/* Splits "WORD 'QUOTED WORD'" into a list that ends with NULL, one allocation. -EINVAL: a quote is open. */
+static int split(const char *text, char ***ret_words)
 {
 	const size_t words_max = strlen(text) / 2 + 2; /* a word and its space each, and the NULL */
-	char **const argv = calloc(1, words_max * sizeof(*argv) + strlen(text) + 1);
-	char *out = (char *)(argv + words_max);
+	char **const words = calloc(1, words_max * sizeof(*words) + strlen(text) + 1);
+	char *out = (char *)(words + words_max);
 	size_t n = 0;
-	int rc;
 
-	if (!argv)
-		return errmsg(ret_err, -ENOMEM, "exec:%s: out of memory", text);
+	if (!words)
+		return -ENOMEM;
 	for (const char *in = text + strspn(text, " \t"); *in; in += strspn(in, " \t")) {
-		argv[n++] = out;
+		words[n++] = out;
 		if (!take_word(&in, &out)) {
-			free(argv);
-			return errmsg(ret_err, -EINVAL, "exec:%s: a quote is not closed", text);
+			free(words);
+			return -EINVAL;
 		}
 	}
-	rc = n ? check_program(argv[0], ret_err)
-	       : errmsg(ret_err, -EINVAL, "exec: a program is needed: exec:/path/to/program");
-	if (rc) {
-		free(argv);
-		return rc;
+	*ret_words = words;
+	return 0;
+}
+
+/* %r and %R: the peer's address and port; %l and %L: ours; %c: the connection's number; %%: %. */
+static int check_arguments(char **argv, struct errmsg *ret_err)
+{
+	for (unsigned n = 1; argv[0] && argv[n]; n++)
+		for (const char *p = argv[n]; (p = strchr(p, '%')) != NULL; p += 2)
+			if (!p[1] || !strchr("rRlLc%", p[1]))
+				return errmsg(ret_err, -EINVAL,
+					      "exec:%s: argument \"%s\": behind %% one of r, R, l, "
+					      "L, c or %% is needed",
+					      argv[0], argv[n]);
+	return 0;
+}
+
+static int parse_program(struct service *v, const char *text, struct errmsg *ret_err)
+{
+	int rc = split(text, &v->argv);
+
+	if (rc)
+		return errmsg(ret_err, rc, "exec:%s: %s", text,
+			      rc == -EINVAL ? "a quote is not closed" : "out of memory");
+	if (!v->argv[0])
+		return errmsg(ret_err, -EINVAL, "exec: a program is needed: exec:/path/to/program");
+	rc = check_program(v->argv[0], ret_err);
+	return rc ? rc : check_arguments(v->argv, ret_err);
+}
+
+static int parse_environment(struct service *v, struct errmsg *ret_err)
+{
+	static const char name[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
+	int rc = split(v->options.environment, &v->environment);
+
+	if (rc)
+		return errmsg(ret_err, rc, "Environment=%s: %s", v->options.environment,
+			      rc == -EINVAL ? "a quote is not closed" : "out of memory");
+	for (char **e = v->environment; *e; e++) {
+		const size_t len = strspn(*e, name);
+
+		if (!len || (*e)[len] != '=' || ((*e)[0] >= '0' && (*e)[0] <= '9'))
+			return errmsg(ret_err, -EINVAL, "Environment=: \"%s\" is no NAME=VALUE",
+				      *e);
+		if (e - v->environment >= SPAWNER_STRINGS_MAX - ENV_N)
+			return errmsg(ret_err, -E2BIG, "Environment=: too many variables");
 	}
-	v->argv = argv;
 	return 0;
 }
 
 static void exec_destroy(struct service *v)
 {
-	free(v->argv);
+	free((void *)v->argv);
+	free((void *)v->environment);
+	peers_fini(&v->processes_of);
+}
+
+static int exec_parse(struct service *v, const char *text, struct errmsg *ret_err)
+{
+	int rc = parse_program(v, text, ret_err);
+
+	if (!rc)
+		rc = parse_environment(v, ret_err);
+	if (rc)
+		exec_destroy(v);
+	return rc;
 }
 
 const struct service_ops service_exec = {
@@ -509,6 +708,7 @@ const struct service_ops service_exec = {
 	.parse = exec_parse,
 	.destroy = exec_destroy,
 	.open = exec_open,
+	.stop = exec_stop,
 	.text = exec_text,
 	.readable = exec_readable,
 	.writable = exec_writable,

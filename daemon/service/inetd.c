@@ -161,8 +161,8 @@ const struct service_ops service_chargen = {
 	.peer_closed = discard_peer_closed,
 };
 
-/* The peer's text is thrown away (RFC 867). Not with a RST: that could overtake the answer. So
- * reading stops only when the answer has arrived.
+/* The peer's text is thrown away (RFC 867). Not with a RST: that could overtake the answer. The sink
+ * stops reading only when the answer has arrived.
  */
 static int daytime_open(struct session *s)
 {
@@ -176,13 +176,8 @@ static int daytime_open(struct session *s)
 	len = strftime(text, sizeof(text), "%a %b %e %H:%M:%S %Y UTC\r\n", &tm);
 	(void)conn_send(s->host->engine, s->host->now, s->id, text, len, &taken);
 	close_mine(s);
+	session_sink(s, false);
 	return 0;
-}
-
-static void daytime_all_acked(struct session *s)
-{
-	drop_unread(s);
-	(void)conn_stop_reading(s->host->engine, s->host->now, s->id);
 }
 
 const struct service_ops service_daytime = {
@@ -192,5 +187,4 @@ const struct service_ops service_daytime = {
 	.open = daytime_open,
 	.text = take_all,
 	.readable = drop_unread,
-	.all_acked = daytime_all_acked,
 };

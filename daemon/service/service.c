@@ -92,9 +92,10 @@ static const struct service_ops *find(const char *text, const char **ret_argumen
 	return NULL;
 }
 
-int service_new(const char *text, uint32_t max_processes, struct service **ret_service,
-		struct errmsg *ret_err)
+int service_new(const char *text, const struct service_options *options,
+		struct service **ret_service, struct errmsg *ret_err)
 {
+	static const struct service_options none = { .kill_after_us = SERVICE_KILL_AFTER_US };
 	const char *argument = NULL;
 	const struct service_ops *const ops = find(text, &argument);
 	struct service *v;
@@ -114,7 +115,7 @@ int service_new(const char *text, uint32_t max_processes, struct service **ret_s
 	rc = new_service(ops, &v);
 	if (rc)
 		return errmsg(ret_err, rc, "service \"%s\": out of memory", text);
-	v->max_processes = max_processes;
+	v->options = options ? *options : none;
 	rc = ops->parse ? ops->parse(v, argument, ret_err) : 0;
 	if (rc) {
 		free(v);
@@ -168,13 +169,14 @@ void service_unref(struct service *v)
 	if (v->ops->destroy)
 		v->ops->destroy(v);
 	stream_accept_free(v->accept);
+	peers_fini(&v->peers);
 	free(v);
 }
 
-int service_check(const char *text, struct errmsg *ret_err)
+int service_check(const char *text, const struct service_options *options, struct errmsg *ret_err)
 {
 	struct service *v;
-	const int rc = service_new(text, 0, &v, ret_err);
+	const int rc = service_new(text, options, &v, ret_err);
 
 	if (!rc)
 		service_unref(v);
@@ -220,16 +222,34 @@ void session_init(struct session *s, struct service_host *h, conn_id id, uint64_
 			       .fd = -1 };
 }
 
+static uint32_t peer_limit(const struct session *s)
+{
+	return s->service ? s->service->options.max_connections_per_peer : 0;
+}
+
 int session_open(struct session *s)
 {
-	int rc;
+	const uint32_t limit = peer_limit(s);
+	int rc = limit ? peers_enter(&s->service->peers, &s->flow.remote.addr, limit) : 0;
 
+	if (rc) {
+		s->host->peers_refused++;
+		return rc;
+	}
 	(void)conn_set_direct(s->host->engine, s->id, s->ops->direct);
 	s->serving = true;
 	rc = s->ops->open(s);
-	if (rc)
-		s->serving = false;
+	if (!rc)
+		return 0;
+	s->serving = false;
+	if (limit)
+		peers_leave(&s->service->peers, &s->flow.remote.addr);
 	return rc;
+}
+
+bool session_stop(struct session *s)
+{
+	return s->serving && s->ops->stop && s->ops->stop(s);
 }
 
 void session_ready(struct session *s, unsigned kinds)
@@ -260,7 +280,11 @@ static void let_go(struct session *s, bool hangup)
 	const struct service_ops *const ops = s->ops;
 
 	s->ops = &service_sink;
-	if (s->serving && ops->closed)
+	if (!s->serving || ops == &service_sink)
+		return;
+	if (peer_limit(s))
+		peers_leave(&s->service->peers, &s->flow.remote.addr);
+	if (ops->closed)
 		ops->closed(s, hangup);
 }
 

@@ -14,6 +14,8 @@
 #include <sys/types.h>
 
 #include "base/errmsg.h"
+#include "service/options.h"
+#include "service/peers.h"
 #include "tcp/engine.h"
 
 struct event_base;
@@ -47,8 +49,11 @@ struct service_host {
 	void (*process_ended)(struct service_host *h, uint64_t serial, uint32_t pid,
 			      int32_t exit_status, uint64_t run_us);
 	void (*spawner_lost)(struct service_host *h); /* once */
+	/* A program could not be started: errno. May be NULL. */
+	void (*spawn_failed)(struct service_host *h, const char *program, int error);
 
 	uint64_t refused; /* connections reset because their service could not start */
+	uint64_t peers_refused; /* of those that a limit per peer kept out; see session_open() */
 	uint32_t processes; /* exec: running now */
 	uint64_t relay_connected, relay_failed; /* relay: attempts to connect to a backend */
 	uint64_t http_requests; /* answered, and of them: */
@@ -82,6 +87,8 @@ struct service_ops {
 	/* Text that arrived, not copied yet: how much was used. May call conn_send(), nothing else. */
 	uint32_t (*text)(struct session *s, struct span text);
 	/* Any may be NULL. */
+	/* The daemon stops: false: the connection is closed at once. True: the service will end it. */
+	bool (*stop)(struct session *s);
 	void (*readable)(struct session *s);
 	void (*writable)(struct session *s);
 	void (*peer_closed)(struct session *s);
@@ -95,11 +102,14 @@ struct service_ops {
 struct service {
 	const struct service_ops *ops;
 	unsigned refs;
+	struct service_options options;
+	struct peers peers; /* connections of each, when options limits them */
 	char **argv; /* exec; NULL-terminated */
+	char **environment; /* exec: of options; NULL-terminated */
+	struct peers processes_of; /* exec: of each peer, when options limits them */
 	struct relay_config *relay;
 	struct http_config *http;
 	char *path; /* file; owned */
-	uint32_t max_processes; /* exec; 0: no limit */
 	uint32_t processes; /* exec: running now */
 	struct stream_accept *accept; /* stream of a listener; owned */
 };
@@ -132,9 +142,10 @@ struct session {
 	};
 };
 
-/* "echo", "exec:/usr/bin/cat -u". -EINVAL with what was possible; for exec: -ENOENT, -EACCES. */
-int service_new(const char *text, uint32_t max_processes, struct service **ret_service,
-		struct errmsg *ret_err);
+/* "echo", "exec:/usr/bin/cat -u". options NULL: none. -EINVAL with what was possible; for exec: -ENOENT,
+ * -EACCES. */
+int service_new(const char *text, const struct service_options *options,
+		struct service **ret_service, struct errmsg *ret_err);
 /* What WORKER_CONNECT with a descriptor is served. */
 int service_new_stream(struct service **ret_service);
 /* A listener's whose connections go to a program, which holds the other end of fd, a UNIX stream socket:
@@ -147,7 +158,8 @@ uint32_t service_room(const struct service *v);
 void service_stop(struct service *v);
 struct service *service_ref(struct service *v);
 void service_unref(struct service *v); /* NULL is nothing */
-int service_check(const char *text, struct errmsg *ret_err);
+/* What service_new() would say. */
+int service_check(const char *text, const struct service_options *options, struct errmsg *ret_err);
 /* Every service a listener can have, in a stable order: NULL after the last. */
 const struct service_ops *service_nth(size_t n);
 
@@ -156,6 +168,8 @@ const struct service_ops *service_nth(size_t n);
 void session_init(struct session *s, struct service_host *h, conn_id id, uint64_t serial,
 		  const struct flow *flow, struct service *service);
 int session_open(struct session *s);
+/* The daemon stops. False: the caller is to close the connection. */
+bool session_stop(struct session *s);
 /* A report for it, after REPORT_OPENED and before REPORT_CLOSED were looked at. */
 void session_ready(struct session *s, unsigned kinds);
 /* Text is delivered: how much was used. */

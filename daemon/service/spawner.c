@@ -258,10 +258,11 @@ static int put_strings(uint8_t *buf, size_t *at, const char *const *strings)
 
 int spawner_spawn(struct spawner_channel *c, const struct spawn_job *job)
 {
+	static const struct spawn_setup none = { 0 };
 	struct spawner_request req = { .op = SPAWNER_SPAWN, .token = job->token };
 	const int fds[2] = { job->in, job->out };
 	uint8_t buf[SPAWNER_MESSAGE_MAX];
-	size_t len = sizeof(req);
+	size_t len = sizeof(req) + sizeof(none);
 	const int argc = put_strings(buf, &len, job->argv);
 	const int envc = argc < 0 ? argc : put_strings(buf, &len, job->envp);
 
@@ -272,6 +273,7 @@ int spawner_spawn(struct spawner_channel *c, const struct spawn_job *job)
 	req.argc = (uint32_t)argc;
 	req.envc = (uint32_t)envc;
 	memcpy(buf, &req, sizeof(req));
+	memcpy(buf + sizeof(req), job->setup ? job->setup : &none, sizeof(none));
 	return put(c, buf, len, fds);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The spawner: a child of the daemon that starts the processes of exec services, so that the daemon
- * itself, with its privileges and threads, never forks. It has no capability, no way to get one, and
- * no descriptor but its sockets. The daemon talks to it over channels, one for each worker. When the
+ * itself, with its privileges and threads, never forks. It has no capability but those that it takes to start
+ * and to end processes of another user, where the daemon was given them (as root it is; by its unit it is
+ * not), no way to get more, and no descriptor but its sockets. What it starts has none at all. The daemon talks to it over channels, one for each worker. When the
  * daemon goes, it sees end of file, kills what it started, and exits; when it goes, so do its children.
  *
  * Nothing here blocks but spawner_start() and spawner_free().
@@ -17,13 +18,38 @@
 struct spawner;
 struct spawner_channel;
 
-enum { SPAWN_TEXT_MAX = 8192 }; /* octets of arguments and environment, with their zeros */
+enum {
+	SPAWN_TEXT_MAX = 8192, /* octets of arguments and environment, with their zeros */
+	SPAWN_GROUPS_MAX = 32,
+	SPAWN_PATH_MAX = 256,
+};
+
+enum spawn_limit {
+	SPAWN_CPU, /* seconds; SIGXCPU then, SIGKILL a second later */
+	SPAWN_AS, /* octets */
+	SPAWN_NOFILE,
+	SPAWN_FSIZE, /* octets */
+	SPAWN_NPROC,
+	SPAWN__LIMITS
+};
+
+/* What a process is, besides its program. Zeroed: as the daemon is, in the directory "/". */
+struct spawn_setup {
+	bool switch_user; /* else the ids and groups stay */
+	uid_t uid;
+	gid_t gid;
+	uint32_t groups_n;
+	gid_t groups[SPAWN_GROUPS_MAX];
+	uint64_t limits[SPAWN__LIMITS]; /* setrlimit(2); 0: as the daemon's */
+	char directory[SPAWN_PATH_MAX]; /* entered as that user; empty: "/" */
+};
 
 /* What to start. Everything is borrowed for the call. */
 struct spawn_job {
 	uint64_t token; /* the caller's name for it; unique in its channel while it lives */
 	const char *const *argv; /* NULL-terminated; argv[0] is an absolute path */
 	const char *const *envp; /* NULL-terminated: the whole environment */
+	const struct spawn_setup *setup; /* NULL: zeroed */
 	int in, out; /* become 0 and 1 of the process; given away, also on failure */
 };
 
@@ -37,7 +63,7 @@ enum spawn_event_kind {
 struct spawn_event {
 	enum spawn_event_kind kind;
 	uint64_t token;
-	int error; /* SPAWN_FAILED: errno of fork or exec */
+	int error; /* SPAWN_FAILED: errno of vfork, of what its setup asks for, or of exec */
 	pid_t pid;
 	int32_t status; /* SPAWN_ENDED: exit status, or -signal */
 	uint64_t run_us; /* SPAWN_ENDED: from fork to the end */

@@ -3,6 +3,7 @@
 #include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/securebits.h>
 #include <poll.h>
 #include <signal.h>
@@ -14,10 +15,12 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/macros.h"
 #include "service/spawner_message.h"
 
 enum { CHANNELS_MAX = 64 };
@@ -56,62 +59,112 @@ static struct child *find_child(int channel, uint64_t token)
 	return NULL;
 }
 
-/* Runs in the new process, which has one thread and no memory to share. */
-_Noreturn static void exec_child(char **argv, char **envp, const int fds[2], int error_fd)
+/* What a new process is made of. It shares our memory until it executes: vfork(). */
+struct birth {
+	char **argv, **envp;
+	const struct spawn_setup *setup;
+	const int *fds;
+	volatile int error;
+};
+
+/* errno, or 0. The library's own calls would tell every thread; there is one, and it is not ours. */
+static int switch_user(const struct spawn_setup *s)
+{
+	if (!s->switch_user)
+		return 0;
+	if (syscall(SYS_setgroups, (long)s->groups_n, s->groups) ||
+	    syscall(SYS_setresgid, s->gid, s->gid, s->gid) ||
+	    syscall(SYS_setresuid, s->uid, s->uid, s->uid))
+		return errno;
+	return 0;
+}
+
+/* Every capability goes, of whatever user: SECBIT_NOROOT keeps exec() from giving them back. */
+static int drop_all_capabilities(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	const struct __user_cap_data_struct none[2] = { 0 };
+
+	return syscall(SYS_capset, &head, none) ? errno : 0;
+}
+
+static int set_limits(const struct spawn_setup *s)
+{
+	static const int resources[SPAWN__LIMITS] = { [SPAWN_CPU] = RLIMIT_CPU,
+						      [SPAWN_AS] = RLIMIT_AS,
+						      [SPAWN_NOFILE] = RLIMIT_NOFILE,
+						      [SPAWN_FSIZE] = RLIMIT_FSIZE,
+						      [SPAWN_NPROC] = RLIMIT_NPROC };
+
+	for (int i = 0; i < SPAWN__LIMITS; i++) {
+		const rlim_t soft = s->limits[i];
+		/* Of the two of RLIMIT_CPU the hard one kills without a word. */
+		const struct rlimit limit = { soft, soft + (i == SPAWN_CPU ? 1 : 0) };
+
+		if (soft && prlimit(0, resources[i], &limit, NULL))
+			return errno;
+	}
+	return 0;
+}
+
+/* In the order that lets each still be done: NOFILE counts what dup2() makes, a change of user clears the
+ * signal of the parent's death, and capabilities are what switches users.
+ */
+static int set_up(const struct birth *b)
+{
+	int err;
+
+	if (dup2(b->fds[0], 0) < 0 || dup2(b->fds[1], 1) < 0)
+		return errno;
+	err = set_limits(b->setup);
+	if (!err)
+		err = switch_user(b->setup);
+	if (!err)
+		err = drop_all_capabilities();
+	if (err)
+		return err;
+	if (b->setup->directory[0] && chdir(b->setup->directory))
+		return errno;
+	/* Set here, since it does not pass vfork(): without the spawner nobody would end it. */
+	return prctl(PR_SET_PDEATHSIG, SIGKILL) ? errno : 0;
+}
+
+/* Runs in the new process. Handlers are gone before a signal can come. */
+_Noreturn static void exec_child(struct birth *b)
 {
 	const struct sigaction dfl = { .sa_handler = SIG_DFL };
 	sigset_t none;
-	int err;
 
 	(void)setsid();
 	for (int sig = 1; sig < NSIG; sig++)
 		(void)sigaction(sig, &dfl,
 				NULL); /* fails for SIGKILL, SIGSTOP and libc's own: fine */
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	/* Set here, since it does not pass fork(): without the spawner nobody would end it. */
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (dup2(fds[0], 0) >= 0 && dup2(fds[1], 1) >= 0)
-		(void)execve(argv[0], argv, envp);
-	err = errno;
-	(void)!write(error_fd, &err, sizeof(err));
+	b->error = set_up(b);
+	if (!b->error) {
+		(void)sigemptyset(&none);
+		(void)sigprocmask(SIG_SETMASK, &none, NULL);
+		(void)execve(b->argv[0], b->argv, b->envp);
+		b->error = errno;
+	}
 	_exit(127);
 }
 
-/* Waits until exec() worked (the pipe closes) or did not (errno comes). */
-static int read_exec_error(int fd)
+/* 0 and *ret_pid, or errno. vfork(): no page table is copied, and it returns when exec() worked or did not. */
+static int start_child(struct birth *b, pid_t *ret_pid)
 {
-	int err = 0;
-	ssize_t n;
+	const pid_t pid = vfork();
 
-	do
-		n = read(fd, &err, sizeof(err));
-	while (n < 0 && errno == EINTR);
-	return n == (ssize_t)sizeof(err) ? err : 0;
-}
-
-/* 0 and *ret_pid, or errno. */
-static int start_child(char **argv, char **envp, const int fds[2], pid_t *ret_pid)
-{
-	int errs[2], err;
-	pid_t pid;
-
-	if (pipe2(errs, O_CLOEXEC))
-		return errno;
-	pid = fork();
 	if (!pid)
-		exec_child(argv, envp, fds, errs[1]);
-	err = pid < 0 ? errno : 0;
-	(void)close(errs[1]);
-	if (pid > 0)
-		err = read_exec_error(errs[0]);
-	(void)close(errs[0]);
-	if (pid > 0 && err)
+		exec_child(b);
+	if (pid < 0)
+		return errno;
+	if (b->error) {
 		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 			;
-	if (!err)
-		*ret_pid = pid;
-	return err;
+		return b->error;
+	}
+	*ret_pid = pid;
+	return 0;
 }
 
 /* Pointers to `n` strings in text[*at..len). False: they are not all there. */
@@ -138,15 +191,20 @@ static void serve_spawn(int channel, const struct spawner_request *req, char *te
 	char *argv[SPAWNER_STRINGS_MAX + 1], *envp[SPAWNER_STRINGS_MAX + 1];
 	const uint64_t started_us = clock_monotonic_us();
 	struct child *c = malloc(sizeof(*c));
-	size_t at = 0;
+	struct spawn_setup setup;
+	struct birth birth = { .argv = argv, .envp = envp, .setup = &setup, .fds = fds };
+	size_t at = sizeof(setup);
 
+	if (len >= sizeof(setup))
+		memcpy(&setup, text, sizeof(setup));
 	if (!c)
 		event.error = ENOMEM;
 	else if (fds[0] < 0 || fds[1] < 0)
 		event.error = EMFILE; /* the kernel dropped them on the way to us */
-	else if (req->argc && take_strings(text, len, &at, req->argc, argv) &&
+	else if (len >= sizeof(setup) && req->argc &&
+		 take_strings(text, len, &at, req->argc, argv) &&
 		 take_strings(text, len, &at, req->envc, envp))
-		event.error = start_child(argv, envp, fds, &event.pid);
+		event.error = start_child(&birth, &event.pid);
 	if (event.error) {
 		free(c);
 		tell(channel, &event);
@@ -353,19 +411,31 @@ static void loop(void)
 	}
 }
 
-/* 0, or -1 and errno. What an unprivileged daemon may not do it need not do either. */
+/* What it takes to start and to signal processes of another user is kept, if it was given. 0, or -1 and
+ * errno. What an unprivileged daemon may not do it need not do either.
+ */
 static int drop_capabilities(void)
 {
+	static const int kept[] = { CAP_SETUID, CAP_SETGID, CAP_KILL };
 	const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
 				   SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
 				   SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
+
+	bool had[ARRAY_SIZE(kept)];
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -1;
 	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 	(void)prctl(PR_SET_SECUREBITS, bits, 0, 0, 0);
+	(void)capng_get_caps_process();
+	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
+		had[i] = capng_have_capability(CAPNG_EFFECTIVE, (unsigned)kept[i]);
 	capng_clear(CAPNG_SELECT_BOTH);
 	(void)capng_apply(CAPNG_SELECT_BOUNDS);
+	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
+		if (had[i])
+			(void)capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED,
+					   (unsigned)kept[i]);
 	errno = EPERM; /* libcap-ng does not always set it */
 	return capng_apply(CAPNG_SELECT_CAPS);
 }

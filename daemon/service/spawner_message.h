@@ -7,7 +7,7 @@
 
 enum spawner_op {
 	SPAWNER_CHANNEL, /* on the spawner's own socket; one descriptor: the channel */
-	SPAWNER_SPAWN, /* two descriptors; argc and envc strings follow */
+	SPAWNER_SPAWN, /* two descriptors; struct spawn_setup, then argc and envc strings follow */
 	SPAWNER_SIGNAL,
 	SPAWNER_PROBE,
 };
@@ -20,7 +20,8 @@ struct spawner_request {
 };
 
 enum {
-	SPAWNER_MESSAGE_MAX = sizeof(struct spawner_request) + SPAWN_TEXT_MAX,
+	SPAWNER_MESSAGE_MAX = sizeof(struct spawner_request) + sizeof(struct spawn_setup) +
+			      SPAWN_TEXT_MAX,
 	SPAWNER_STRINGS_MAX = 256
 };
 

@@ -368,3 +368,11 @@ void worker_close_conn(struct worker *w, conn_id id)
 	if (c)
 		session_sink(&c->session, true);
 }
+
+void worker_stop_conn(struct worker *w, conn_id id)
+{
+	struct conn *const c = worker_conn(w, id, 0);
+
+	if (!c || !session_stop(&c->session))
+		worker_close_conn(w, id);
+}

@@ -137,9 +137,13 @@ static void add_status(struct worker_status *sum, const struct worker_status *mo
 	sum->no_path += more->no_path;
 	sum->wakeups += more->wakeups;
 	sum->services_refused += more->services_refused;
+	sum->peers_refused += more->peers_refused;
 	sum->processes += more->processes;
 	sum->relay_connected += more->relay_connected;
 	sum->relay_failed += more->relay_failed;
+	sum->http_requests += more->http_requests;
+	sum->http_errors += more->http_errors;
+	sum->http_timeouts += more->http_timeouts;
 }
 
 static void add_statuses(struct ask *a)
@@ -308,9 +312,13 @@ static void on_part(struct worker_request *part_req)
 /* Worker i's part of a listener. Its descriptor is a duplicate: -1 when there can be none. */
 static void part_listen(struct worker_request *r, unsigned n, unsigned i)
 {
+	struct service_options *const o = &r->listen.options;
+
 	r->listen.backlog = share_of_limit(r->listen.backlog, n, i);
 	r->listen.max_connections = share_of_limit(r->listen.max_connections, n, i);
-	r->listen.max_processes = share_of_limit(r->listen.max_processes, n, i);
+	o->max_connections_per_peer = share_of_limit(o->max_connections_per_peer, n, i);
+	o->max_processes = share_of_limit(o->max_processes, n, i);
+	o->max_processes_per_peer = share_of_limit(o->max_processes_per_peer, n, i);
 	if (r->listen.stream)
 		r->listen.fd = fcntl(r->listen.fd, F_DUPFD_CLOEXEC, 0);
 }

@@ -108,6 +108,8 @@ struct worker {
 	vtime armed; /* when the timer will fire: never later than it should */
 	uint64_t realtime_offset_us; /* CLOCK_REALTIME - CLOCK_MONOTONIC */
 	uint64_t offset_taken_us; /* CLOCK_MONOTONIC */
+	uint64_t
+		spawn_told_us; /* when it was last said that a program cannot be started; 0: never */
 	struct worker_request *stop; /* WORKER_STOP, when it was asked */
 	vtime stop_at; /* patience ends */
 	bool stop_forced; /* it has ended */
@@ -131,6 +133,8 @@ void worker_process_ended(struct service_host *h, uint64_t serial, uint32_t pid,
 			  int32_t exit_status, uint64_t run_us);
 /* The daemon ends this connection: FIN, and its service is gone. */
 void worker_close_conn(struct worker *w, conn_id id);
+/* The daemon stops: so does this connection, in the way of its service. */
+void worker_stop_conn(struct worker *w, conn_id id);
 void worker_free_epitaphs(struct worker *w);
 /* A connection being opened, with session.fd: cancelled when the other end is closed. -ENOMEM. */
 int worker_watch_holder(struct worker *w, struct conn *c, int fd);

@@ -268,6 +268,7 @@ static int serve_status(struct worker *w, struct worker_request *req)
 				      .no_path = w->no_path,
 				      .wakeups = w->wakeups,
 				      .services_refused = w->services_refused + w->host.refused,
+				      .peers_refused = w->host.peers_refused,
 				      .processes = w->host.processes,
 				      .relay_connected = w->host.relay_connected,
 				      .relay_failed = w->host.relay_failed,
@@ -306,7 +307,7 @@ static void begin_stop(struct worker *w, struct worker_request *req)
 	listeners_close_all(w);
 	worker_drain_traces(w, 0);
 	while (engine_next_conn(w->engine, &cursor, &id))
-		worker_close_conn(w, id);
+		worker_stop_conn(w, id);
 }
 
 /* Are there connections that have something to finish? */

@@ -21,6 +21,7 @@
 enum {
 	OFFSET_FRESH_US = 1000000, /* CLOCK_REALTIME is looked at this often */
 	ALIVE_US = 5000000, /* a ping not answered for so long: the thread hangs */
+	SPAWN_TELL_US = 10000000, /* between two messages that programs cannot be started */
 	ROUNDS_MAX = 4, /* of reports and output in one wakeup */
 };
 
@@ -118,6 +119,18 @@ static void on_spawner_lost(struct service_host *h)
 
 	log_error("worker %u: the spawner has died: exec services are refused until a restart",
 		  w->cfg.index);
+}
+
+/* A program that cannot be started fails for every connection: it is told now and then. */
+static void on_spawn_failed(struct service_host *h, const char *program, int error)
+{
+	struct worker *const w = h->worker;
+
+	if (w->spawn_told_us && h->now.us - w->spawn_told_us < SPAWN_TELL_US)
+		return;
+	w->spawn_told_us = h->now.us;
+	log_warning("worker %u: exec:%s: cannot be started: %s; connections are reset",
+		    w->cfg.index, program, strerror(error));
 }
 
 static void receive(struct worker *w)
@@ -281,9 +294,10 @@ static void on_ping(evutil_socket_t fd, short what, void *arg)
 	atomic_store(&w->pings_seen, atomic_load(&w->pings_sent));
 }
 
-int worker_check_service(const char *text, struct errmsg *ret_err)
+int worker_check_service(const char *text, const struct service_options *options,
+			 struct errmsg *ret_err)
 {
-	return service_check(text, ret_err);
+	return service_check(text, options, ret_err);
 }
 
 static void *map(size_t bytes)
@@ -369,6 +383,7 @@ static int make_host(struct worker *w, struct errmsg *ret_err)
 	w->host.end = on_end;
 	w->host.process_ended = worker_process_ended;
 	w->host.spawner_lost = on_spawner_lost;
+	w->host.spawn_failed = on_spawn_failed;
 	if (w->cfg.spawner)
 		rc = spawner_channel_new(w->cfg.spawner, &w->host.spawner, ret_err);
 	if (rc)

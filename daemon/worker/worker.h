@@ -12,6 +12,7 @@
 #include "base/errmsg.h"
 #include "link/link.h"
 #include "record/record.h"
+#include "service/options.h"
 #include "tcp/engine.h"
 #include "wire/wire.h"
 
@@ -60,6 +61,7 @@ struct worker_status {
 	uint64_t no_path; /* segments not sent: no route or neighbour */
 	uint64_t wakeups;
 	uint64_t services_refused; /* connections reset because their service could not start */
+	uint64_t peers_refused; /* of those that a limit per peer kept out */
 	uint32_t processes; /* exec: running now */
 	uint64_t relay_connected, relay_failed; /* relay: attempts to connect to a backend */
 	uint64_t http_requests, http_errors, http_timeouts; /* see struct service_host */
@@ -94,7 +96,8 @@ struct worker_request {
 			uint64_t id; /* chosen by main; names the listener from now on */
 			struct endpoint local;
 			struct tcp_params params;
-			uint32_t backlog, max_connections, max_processes;
+			uint32_t backlog, max_connections;
+			struct service_options options;
 			/* A program's: accepted connections go to the other end of fd, which is given to
 			 * the worker, also on failure. Else fd means nothing. */
 			bool stream;
@@ -168,5 +171,7 @@ int worker_ask(struct worker *w, struct worker_request *req);
 bool worker_is_alive(struct worker *w);
 /* After WORKER_STOP has answered: joins the thread and frees. NULL is nothing. */
 void worker_free(struct worker *w);
-/* Is `text` a service, with an argument that makes sense? 0, or -EINVAL with what was possible. */
-int worker_check_service(const char *text, struct errmsg *ret_err);
+/* Is `text` a service, with an argument and options that make sense? options NULL: none. 0, or -EINVAL with
+ * what was possible. */
+int worker_check_service(const char *text, const struct service_options *options,
+			 struct errmsg *ret_err);

@@ -5,10 +5,12 @@ import os
 import pathlib
 import re
 import resource
+import signal
 import socket
 import threading
+import time
 
-from lab import SOURCE, pump, read_all, run, until, variants
+from lab import SLOW, SOURCE, pump, read_all, run, until, variants
 
 
 def server(lab, service, extra=''):
@@ -169,6 +171,114 @@ def test_program_that_is_missing_is_refused(lab):
     r = d.ctl_run('listen', '10.9.0.2:81', '--service', 'exec:/no/such/program')
     assert r.returncode in (1, 2) and '/no/such/program' in r.stderr, r
     assert d.ctl('list', 'listeners')['listeners'] == []
+
+
+def test_another_user_with_limits(lab):
+    """As root the daemon can, and its processes have no capability all the same."""
+    prog = script(lab, 'id -un; id -Gn; pwd; ulimit -n; ulimit -v; echo $HOME $USER $A; touch /root/x 2>/dev/null || echo denied\n'
+                       'grep -c "^Cap\\(Prm\\|Eff\\|Inh\\|Amb\\):.0*$" /proc/self/status\n')
+    d = lab.daemon('')
+    r = d.ctl_run('listen', '10.9.0.2:80', f'exec:{prog}', '--listener',
+                  'User=nobody,WorkingDirectory=/tmp,LimitNOFILE=40,LimitAS=1GiB,Environment=A=b')
+    assert r.returncode == 0, r.stderr
+    said = read_all(lab.connect('10.9.0.2', 80)).decode().splitlines()
+    assert said == ['nobody', 'nogroup', '/tmp', '40', '1048576', '/nonexistent nobody b', 'denied', '4'], said
+
+
+def test_processor_time_is_limited(lab):
+    d = server(lab, script(lab, 'while :; do :; done\n'), 'LimitCPU=1s\n')
+    s = lab.connect('10.9.0.2', 80, timeout=60)
+    try:
+        s.recv(1)
+        raise AssertionError('no reset')
+    except ConnectionResetError:
+        pass
+    assert d.closed(1)[0]['exit_signal'] == 24, d.closed(1)  # SIGXCPU
+
+
+def test_user_needs_the_capabilities(lab):
+    """As by its unit: another user, two capabilities."""
+    conf = lab.dir + '/conf'
+    with open(conf, 'w') as f:
+        f.write('[Listener x]\nAddress=10.9.0.2:80\nService=exec:/bin/cat\nUser=daemon\n')
+    os.chmod(lab.dir, 0o755)
+    base = lab.dir + '/base'
+    for sub in ('run', 'state'):
+        os.makedirs(f'{base}/{sub}')
+        os.chown(f'{base}/{sub}', 65534, 65534)
+    r = lab.run('server', ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all,+net_admin,+net_raw',
+                           '--ambient-caps=-all,+net_admin,+net_raw', '--bounding-set=-all,+net_admin,+net_raw', str(lab_tcpfsmd()), '-c', conf],
+                env=dict(os.environ, RUNTIME_DIRECTORY=f'{base}/run', STATE_DIRECTORY=f'{base}/state'), check=False)
+    assert r.returncode and 'User=daemon: only a daemon that was started as root' in r.stderr, r
+
+
+def test_limits_of_one_address(lab):
+    lab.sh('client', 'ip addr add 10.9.0.3/24 dev v0')
+    d = server(lab, '/bin/cat', 'MaxProcessesPerPeer=2\n')
+    held = [once(lab) for _ in range(2)]
+    assert all(held) and once(lab) is None
+    other = lab.socket('client')
+    other.bind(('10.9.0.3', 0))
+    other.connect(('10.9.0.2', 80))
+    other.sendall(b'z')
+    assert other.recv(1) == b'z'
+    held.pop().close()
+    held.append(until(lambda: once(lab), 10, 'a free place'))
+    assert d.ctl('status')['counters']['peers_refused'] >= 1
+
+
+def test_a_stop_waits_for_processes(lab):
+    """SIGTERM, what they say to it arrives with a FIN; who does not end by StopGrace is killed."""
+    prog = script(lab, 'trap "echo bye; exit 0" TERM\necho up\nwhile :; do sleep 0.1; done\n')
+    d = lab.daemon(f'[Daemon]\nStopGrace=10s\n[Listener x]\nAddress=*:80\nService=exec:{prog}\n'
+                   f"[Listener y]\nAddress=*:81\nKillAfter=300ms\nService=exec:/bin/sh -c 'trap \"\" TERM HUP; echo up; exec sleep 1000'\n"
+                   '[Tcp]\nMSL=100ms\n')
+    s, stubborn = lab.connect('10.9.0.2', 80), lab.connect('10.9.0.2', 81)
+    assert s.recv(10) == stubborn.recv(10) == b'up\n'
+    start = time.monotonic()
+    d.proc.send_signal(signal.SIGTERM)
+    assert read_all(s) == b'bye\n'
+    s.close()
+    assert read_all(stubborn) == b''
+    stubborn.close()
+    d.stop()
+    assert time.monotonic() - start < 8 * SLOW
+
+
+def test_two_hundred_processes_a_second(lab):
+    """One after the other for some seconds, with nothing left behind. What counts is the processor time of each, its
+    own included, since a busy machine has less of it to give."""
+    d = server(lab, '/bin/true')
+    spawner = spawner_of(d)
+    before = len(os.listdir(f'/proc/{d.proc.pid}/fd')), len(os.listdir(f'/proc/{spawner}/fd'))
+    n, start, used = 0, time.monotonic(), processor_time(d.proc.pid) + processor_time(spawner)
+    while time.monotonic() - start < 3:
+        s = lab.connect('10.9.0.2', 80)
+        assert s.recv(1) == b''
+        s.close()
+        n += 1
+    took = time.monotonic() - start
+    until(lambda: d.ctl('status')['counters']['processes'] == 0, 10, 'all processes end')
+    used = processor_time(d.proc.pid) + processor_time(spawner) - used
+    print(f'# {n / took:.0f} processes a second, {n / used:.0f} in one of processor time')
+    assert n * SLOW > 200 * used, (n, used)
+    until(lambda: not d.connections(), 10, 'all connections end')
+    assert (len(os.listdir(f'/proc/{d.proc.pid}/fd')), len(os.listdir(f'/proc/{spawner}/fd'))) == before
+    assert children(spawner) == [], 'zombies'
+
+
+def processor_time(pid):
+    """Seconds, with those of its reaped children."""
+    fields = open(f'/proc/{pid}/stat').read().rsplit(')', 1)[1].split()
+    return sum(map(int, fields[11:15])) / os.sysconf('SC_CLK_TCK')
+
+
+def children(pid):
+    return [p for p in open(f'/proc/{pid}/task/{pid}/children').read().split()]
+
+
+def spawner_of(d):
+    return next(p for p in children(d.proc.pid) if open(f'/proc/{p}/comm').read().startswith('tcpfsmd-spawner'[:15]))
 
 
 def test_two_hundred_at_once(lab):

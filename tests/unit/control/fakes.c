@@ -234,7 +234,8 @@ int crew_ask(struct crew *c, struct worker_request *req)
 	return event_base_once(fake.base, -1, EV_TIMEOUT, on_turn, NULL, &soon);
 }
 
-int worker_check_service(const char *text, struct errmsg *ret_err)
+int worker_check_service(const char *text, const struct service_options *options,
+			 struct errmsg *ret_err)
 {
 	if (!strncmp(text, "exec:/", 6) || !strcmp(text, "echo"))
 		return 0;

@@ -955,6 +955,22 @@ static void test_what_listen_refuses(void **state)
 		fd, "listen",
 		"{\"address\":\"10.0.0.2:7\",\"service\":\"echo\",\"tcp\":{\"No\":\"1\"}}",
 		PROTO_INVALID_PARAMS, "No");
+	expect_call_error(
+		fd, "listen",
+		"{\"address\":\"10.0.0.2:7\",\"service\":\"echo\",\"listener\":{\"No\":\"1\"}}",
+		PROTO_INVALID_PARAMS, "listener: [Listener] has no key No");
+	expect_call_error(
+		fd, "listen",
+		"{\"address\":\"10.0.0.2:7\",\"service\":\"echo\",\"listener\":{\"User\":\"a\"}}",
+		PROTO_INVALID_PARAMS, "User is only for exec services, not for echo");
+	expect_call_error(fd, "listen",
+			  "{\"address\":\"10.0.0.2:7\",\"service\":\"exec:/x\","
+			  "\"listener\":{\"User\":\"no such user\"}}",
+			  PROTO_INVALID_PARAMS, "there is no such user");
+	expect_call_error(fd, "listen",
+			  "{\"address\":\"10.0.0.2:7\",\"service\":\"exec:/x\","
+			  "\"listener\":{\"User\":\"nobody\"}}",
+			  PROTO_INVALID_PARAMS, "started as root"); /* this one was not */
 	expect_call_error(fd, "listen", "{\"address\":\"224.0.0.1:7\",\"service\":\"echo\"}",
 			  PROTO_INVALID_PARAMS, "unicast");
 	expect_call_error(fd, "listen",

@@ -32,6 +32,8 @@ static struct fixture {
 	struct session s[FAKE_CONNS];
 	struct service *service;
 	unsigned lost;
+	uint8_t peer; /* added to the last octet of the peer's address */
+	int spawn_error;
 	uint64_t ended_serial;
 	uint32_t ended_pid;
 	int32_t ended_status;
@@ -60,6 +62,11 @@ static void on_spawner_lost(struct service_host *h)
 	f.lost++;
 }
 
+static void on_spawn_failed(struct service_host *h, const char *program, int error)
+{
+	f.spawn_error = error;
+}
+
 static void on_watchdog(evutil_socket_t fd, short what, void *arg)
 {
 	fail_msg("it hangs");
@@ -79,7 +86,7 @@ static void turn(void)
 		event_free(watchdog_);                                                 \
 	} while (0)
 
-static void setup(const char *text, uint32_t max_processes)
+static void setup_with(const char *text, const struct service_options *options)
 {
 	struct errmsg err = { 0 };
 
@@ -94,11 +101,18 @@ static void setup(const char *text, uint32_t max_processes)
 	f.host.end = on_end;
 	f.host.process_ended = on_process_ended;
 	f.host.spawner_lost = on_spawner_lost;
+	f.host.spawn_failed = on_spawn_failed;
 	assert_int_equal(service_host_init(&f.host), 0);
-	if (text && service_new(text, max_processes, &f.service, &err))
+	if (text && service_new(text, options, &f.service, &err))
 		fail_msg("%s", err.text);
 	if (!text)
 		assert_int_equal(service_new_stream(&f.service), 0);
+}
+
+static void setup(const char *text, uint32_t max_processes)
+{
+	setup_with(text, &(struct service_options){ .max_processes = max_processes,
+						    .kill_after_us = SERVICE_KILL_AFTER_US });
 }
 
 static void teardown(void)
@@ -116,7 +130,7 @@ static void teardown(void)
 static int open_session(unsigned i, int fd)
 {
 	struct flow flow = { .local = { addr_v4(10, 0, 0, 2), 80 },
-			     .remote = { addr_v4(10, 0, 0, 1), 40000 } };
+			     .remote = { addr_v4(10, 0, 0, (uint8_t)(1 + f.peer)), 40000 } };
 
 	session_init(&f.s[i], &f.host, (conn_id){ i, 1 }, 100 + i, &flow, f.service);
 	f.s[i].fd = fd;
@@ -394,6 +408,203 @@ static void max_processes_is_a_limit(void **state)
 	teardown();
 }
 
+/* Runs a program to its end; what it said. */
+static const char *run(const char *text, const struct service_options *options)
+{
+	static char said[4096];
+
+	setup_with(text, options);
+	assert_int_equal(open_session(0, -1), 0);
+	peer_closes(0);
+	TURN_UNTIL(f.engine->conns[0].closed || f.engine->conns[0].aborted);
+	assert_true(f.engine->conns[0].out_len < sizeof(said));
+	memcpy(said, f.engine->conns[0].out, f.engine->conns[0].out_len);
+	said[f.engine->conns[0].out_len] = 0;
+	teardown();
+	return said;
+}
+
+static void percent_signs_stand_for_addresses(void **state)
+{
+	assert_string_equal(run("exec:/bin/echo %r:%R-%l:%L '100%%' x%cx", NULL),
+			    "10.0.0.1:40000-10.0.0.2:80 100% x100x\n");
+}
+
+/* Thousands of addresses do not fit: refused, not cut. */
+static void arguments_that_grow_too_long_are_refused(void **state)
+{
+	char text[6000] = "exec:/bin/echo ";
+
+	for (unsigned i = 0; i < 1500; i++)
+		strcat(text, "%r");
+	setup(text, 0);
+	assert_int_equal(open_session(0, -1), -E2BIG);
+	assert_int_equal(f.host.processes, 0);
+	teardown();
+}
+
+static void the_environment_is_clean_and_the_listeners_counts_first(void **state)
+{
+	const struct service_options options = { .environment = "A=1 'B=two words' PATH=/bin",
+						 .user = "somebody",
+						 .home = "/home/somebody" };
+
+	assert_int_equal(setenv("SECRET", "x", 1), 0);
+	assert_string_equal(
+		run("exec:/usr/bin/env", &options),
+		"A=1\nB=two words\nPATH=/bin\nPROTO=TCP\nTCPREMOTEIP=10.0.0.1\n"
+		"TCPREMOTEPORT=40000\nTCPLOCALIP=10.0.0.2\nTCPLOCALPORT=80\n"
+		"REMOTE_ADDR=10.0.0.1\nREMOTE_PORT=40000\nLOCAL_ADDR=10.0.0.2\n"
+		"LOCAL_PORT=80\nTCPFSM_CONNECTION=100\nUSER=somebody\nLOGNAME=somebody\n"
+		"HOME=/home/somebody\n");
+}
+
+static void an_environment_that_is_none_is_refused(void **state)
+{
+	static const char *const wrong[] = { "A", "=1", "1A=1", "A-B=1", "A=1 'B=2" };
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		struct service_options options = { 0 };
+		struct errmsg err;
+
+		(void)snprintf(options.environment, sizeof(options.environment), "%s", wrong[i]);
+		assert_int_equal(service_check("exec:/bin/cat", &options, &err), -EINVAL);
+		assert_non_null(strstr(err.text, "Environment="));
+	}
+}
+
+static void limits_and_directory_are_the_processes(void **state)
+{
+	const struct service_options options = { .setup = { .limits = { [SPAWN_CPU] = 7,
+									[SPAWN_AS] = 1 << 30,
+									[SPAWN_NOFILE] = 33,
+									[SPAWN_FSIZE] = 1 << 20,
+									[SPAWN_NPROC] = 500 },
+							    .directory = "/usr/bin" } };
+
+	assert_string_equal(
+		run("exec:/bin/sh -c 'pwd; ulimit -t; ulimit -Ht; ulimit -v; ulimit -n; ulimit -f; "
+		    "ulimit -p'",
+		    &options),
+		"/usr/bin\n7\n8\n1048576\n33\n2048\n500\n");
+}
+
+static void a_directory_that_is_missing_fails_the_process(void **state)
+{
+	const struct service_options options = { .setup.directory = "/nowhere/at/all" };
+
+	setup_with("exec:/bin/cat", &options);
+	assert_int_equal(open_session(0, -1), 0);
+	TURN_UNTIL(f.engine->conns[0].aborted);
+	assert_int_equal(f.spawn_error, ENOENT);
+	assert_int_equal(f.host.refused, 1);
+	teardown();
+}
+
+/* With its groups, without capabilities, and it can still be ended. */
+static void another_user(void **state)
+{
+	const struct service_options options = {
+		.kill_after_us = SERVICE_KILL_AFTER_US,
+		.setup = { .switch_user = true,
+			   .uid = 65534,
+			   .gid = 65534,
+			   .groups_n = 2,
+			   .groups = { 65534, 12345 } },
+	};
+
+	if (geteuid())
+		skip();
+	assert_string_equal(
+		run("exec:/bin/sh -c 'id -u; id -g; id -G; "
+		    "grep -c \"^Cap\\(Inh\\|Prm\\|Eff\\|Amb\\):.0*$\" /proc/self/status'",
+		    &options),
+		"65534\n65534\n65534 12345\n4\n");
+	setup_with("exec:/bin/sleep 1000", &options);
+	assert_int_equal(open_session(0, -1), 0);
+	TURN_UNTIL(f.s[0].pid);
+	session_fini(&f.s[0], true);
+	TURN_UNTIL(f.host.processes == 0);
+	teardown();
+}
+
+static void processes_of_a_peer_are_a_limit(void **state)
+{
+	const struct service_options options = { .max_processes_per_peer = 2,
+						 .kill_after_us = SERVICE_KILL_AFTER_US };
+
+	setup_with("exec:/bin/cat", &options);
+	assert_int_equal(open_session(0, -1), 0);
+	assert_int_equal(open_session(1, -1), 0);
+	assert_int_equal(open_session(2, -1), -EAGAIN);
+	session_fini(&f.s[2], true);
+	assert_int_equal(f.host.peers_refused, 1);
+	f.peer = 9;
+	assert_int_equal(open_session(3, -1), 0);
+	f.peer = 0;
+	/* It counts until its process has ended, not only its connection. */
+	session_fini(&f.s[0], true);
+	assert_int_equal(open_session(4, -1), -EAGAIN);
+	session_fini(&f.s[4], true);
+	TURN_UNTIL(f.host.processes == 2);
+	assert_int_equal(open_session(5, -1), 0);
+	teardown();
+}
+
+static void connections_of_a_peer_are_a_limit_of_any_service(void **state)
+{
+	const struct service_options options = { .max_connections_per_peer = 2 };
+
+	setup_with("echo", &options);
+	assert_int_equal(open_session(0, -1), 0);
+	assert_int_equal(open_session(1, -1), 0);
+	assert_int_equal(open_session(2, -1), -EAGAIN);
+	f.peer = 9;
+	assert_int_equal(open_session(3, -1), 0);
+	f.peer = 0;
+	session_fini(&f.s[2], true);
+	assert_int_equal(open_session(4, -1), -EAGAIN);
+	session_fini(&f.s[4], true);
+	session_fini(&f.s[0], false);
+	assert_int_equal(open_session(5, -1), 0);
+	assert_int_equal(f.host.peers_refused, 2);
+	teardown();
+}
+
+/* SIGTERM, and what the process says to that still arrives: FIN, though a signal ended it. */
+static void a_stop_lets_processes_end_in_order(void **state)
+{
+	setup("exec:/bin/sh -c 'trap \"echo bye; trap - TERM; kill -TERM \\$\\$\" TERM; echo up; "
+	      "while :; do read x; done'",
+	      0);
+	assert_int_equal(open_session(0, -1), 0);
+	TURN_UNTIL(f.engine->conns[0].out_len == 3);
+	assert_true(session_stop(&f.s[0]));
+	arrive(0, "\n", 1);
+	TURN_UNTIL(f.engine->conns[0].closed);
+	output_is(0, "up\nbye\n");
+	assert_false(f.engine->conns[0].aborted);
+	teardown();
+}
+
+static void who_does_not_end_is_killed(void **state)
+{
+	const struct service_options options = { .kill_after_us = 20000 };
+
+	for (int stop = 0; stop < 2; stop++) {
+		setup_with("exec:/bin/sh -c 'trap \"\" HUP TERM; echo up; exec sleep 1000'",
+			   &options);
+		assert_int_equal(open_session(0, -1), 0);
+		TURN_UNTIL(f.engine->conns[0].out_len == 3);
+		if (stop)
+			assert_true(session_stop(&f.s[0]));
+		else
+			session_fini(&f.s[0], true);
+		TURN_UNTIL(f.host.processes == 0);
+		teardown();
+	}
+}
+
 static void many_at_once(void **state)
 {
 	unsigned done = 0;
@@ -595,6 +806,17 @@ int main(void)
 		cmocka_unit_test(a_process_may_outlive_a_connection_that_ended_well),
 		cmocka_unit_test(a_program_that_cannot_be_started_resets),
 		cmocka_unit_test(max_processes_is_a_limit),
+		cmocka_unit_test(percent_signs_stand_for_addresses),
+		cmocka_unit_test(arguments_that_grow_too_long_are_refused),
+		cmocka_unit_test(the_environment_is_clean_and_the_listeners_counts_first),
+		cmocka_unit_test(an_environment_that_is_none_is_refused),
+		cmocka_unit_test(limits_and_directory_are_the_processes),
+		cmocka_unit_test(a_directory_that_is_missing_fails_the_process),
+		cmocka_unit_test(another_user),
+		cmocka_unit_test(processes_of_a_peer_are_a_limit),
+		cmocka_unit_test(connections_of_a_peer_are_a_limit_of_any_service),
+		cmocka_unit_test(a_stop_lets_processes_end_in_order),
+		cmocka_unit_test(who_does_not_end_is_killed),
 		cmocka_unit_test(many_at_once),
 		cmocka_unit_test(without_the_spawner_exec_is_refused),
 		cmocka_unit_test(http_hello_answers),

@@ -61,7 +61,7 @@ static void setup(size_t len)
 	f.host.end = on_wakeup;
 	assert_int_equal(service_host_init(&f.host), 0);
 	(void)snprintf(text, sizeof(text), "file:%s", f.path);
-	assert_int_equal(service_new(text, 0, &f.service, NULL), 0);
+	assert_int_equal(service_new(text, NULL, &f.service, NULL), 0);
 	session_init(&f.s, &f.host, (conn_id){ 0, 1 }, 7, &(struct flow){ 0 }, f.service);
 }
 

@@ -108,7 +108,7 @@ static void setup_at(const char *options, const char *name)
 	on_begin(&f.host);
 	assert_int_equal(service_host_init(&f.host), 0);
 	(void)snprintf(text, sizeof(text), "http:%s%s%s", options, f.root, name);
-	if (service_new(text, 0, &f.service, &err))
+	if (service_new(text, NULL, &f.service, &err))
 		fail_msg("%s", err.text);
 	session_init(&f.s, &f.host, (conn_id){ 0, 1 }, 7, &(struct flow){ 0 }, f.service);
 }
@@ -684,12 +684,13 @@ static void arguments_are_checked(void **state)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct errmsg err = { 0 };
-		const int rc = service_check(cases[i].text, &err);
+		const int rc = service_check(cases[i].text, NULL, &err);
 
 		if (rc != cases[i].rc || !strstr(err.text, cases[i].message))
 			fail_msg("\"%s\": %d, %s", cases[i].text, rc, err.text);
 	}
-	assert_int_equal(service_check("http:list,timeout=500ms,requests=1000,/tmp", NULL), 0);
+	assert_int_equal(service_check("http:list,timeout=500ms,requests=1000,/tmp", NULL, NULL),
+			 0);
 }
 
 static void dates_are_read_in_three_forms(void **state)

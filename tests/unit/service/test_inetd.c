@@ -32,7 +32,7 @@ static void setup(struct fixture *f, const char *text)
 	f->host.base = event_base_new();
 	f->host.realtime_us = 1000000000ULL * 1000000;
 	assert_int_equal(service_host_init(&f->host), 0);
-	assert_int_equal(service_new(text, 0, &v, NULL), 0);
+	assert_int_equal(service_new(text, NULL, &v, NULL), 0);
 	session_init(&f->s, &f->host, (conn_id){ 0, 1 }, 7, &(struct flow){ 0 }, v);
 	service_unref(v);
 }
@@ -255,6 +255,8 @@ static void texts_that_are_no_service_are_refused(void **state)
 		{ "exec:/bin", -EACCES, "not an executable" },
 		{ "exec:/bin/cat 'a", -EINVAL, "quote" },
 		{ "exec:/bin/cat \"a", -EINVAL, "quote" },
+		{ "exec:/bin/echo %", -EINVAL, "behind %" },
+		{ "exec:/bin/echo %r 100%x", -EINVAL, "behind %" },
 		{ "file:", -EINVAL, "absolute path" },
 		{ "file:etc/passwd", -EINVAL, "absolute path" },
 		{ "file:/etc", -EINVAL, "is not a file" },
@@ -283,25 +285,26 @@ static void texts_that_are_no_service_are_refused(void **state)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct errmsg err = { 0 };
-		const int rc = service_check(cases[i].text, &err);
+		const int rc = service_check(cases[i].text, NULL, &err);
 
 		if (rc != cases[i].rc || !strstr(err.text, cases[i].message))
 			fail_msg("\"%s\": %d, %s", cases[i].text, rc, err.text);
 	}
-	assert_int_equal(service_check("echo", NULL), 0);
-	assert_int_equal(service_check("exec:/bin/cat", NULL), 0);
+	assert_int_equal(service_check("echo", NULL, NULL), 0);
+	assert_int_equal(service_check("exec:/bin/cat", NULL, NULL), 0);
 	assert_int_equal(service_check("relay:proxy=v2,timeout=500ms,10.0.0.1:80,[::1]:80,"
 				       "unix:/run/x",
-				       NULL),
+				       NULL, NULL),
 			 0);
 }
 
 static void exec_arguments_are_split_as_a_shell_would(void **state)
 {
+	const struct service_options options = { .max_processes = 3 };
 	struct service *v;
 
-	assert_int_equal(service_new("exec: /bin/sh\t-c  'a b'\"c \\\" d\" \\'e '' f\\ g 'h\\'", 3,
-				     &v, NULL),
+	assert_int_equal(service_new("exec: /bin/sh\t-c  'a b'\"c \\\" d\" \\'e '' f\\ g 'h\\'",
+				     &options, &v, NULL),
 			 0);
 	assert_string_equal(v->argv[0], "/bin/sh");
 	assert_string_equal(v->argv[1], "-c");
@@ -311,7 +314,7 @@ static void exec_arguments_are_split_as_a_shell_would(void **state)
 	assert_string_equal(v->argv[5], "f g");
 	assert_string_equal(v->argv[6], "h\\");
 	assert_null(v->argv[7]);
-	assert_int_equal(v->max_processes, 3);
+	assert_int_equal(v->options.max_processes, 3);
 	service_unref(v);
 }
 
@@ -323,7 +326,7 @@ static void every_service_has_help_and_is_found(void **state)
 	for (; (ops = service_nth(n)); n++) {
 		assert_true(ops->help && ops->help[0]);
 		assert_false(ops->hidden);
-		assert_int_equal(service_check(ops->name, NULL), ops->argument ? -EINVAL : 0);
+		assert_int_equal(service_check(ops->name, NULL, NULL), ops->argument ? -EINVAL : 0);
 	}
 	assert_int_equal(n, 8);
 }

@@ -143,7 +143,8 @@ static int listen_on(const char *addr, uint16_t port, const char *service, uint3
 	tcp_params_default(&req.listen.params);
 	req.listen.params.msl_us = 1000;
 	req.listen.backlog = 128;
-	req.listen.max_processes = max_processes;
+	req.listen.options.max_processes = max_processes;
+	req.listen.options.kill_after_us = SERVICE_KILL_AFTER_US;
 	(void)snprintf(req.listen.name, sizeof(req.listen.name), "%s", service);
 	(void)snprintf(req.listen.service, sizeof(req.listen.service), "%s", service);
 	rc = ask_ok(&req);
