@@ -189,6 +189,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	watch(d, clock_monotonic_us());
 	watch_record(d);
+	notify_late();
 	if (d->stopping)
 		stop_crew(d);
 	timer_set(d->tick, tick_us(d));
@@ -211,14 +212,29 @@ static void on_reloaded(void *arg, int rc, json_t *result, const struct errmsg *
 	json_decref(result); /* the log has it all */
 }
 
+static void on_reload_wanted(evutil_socket_t fd, short what, void *arg)
+{
+	struct daemon *d = arg;
+
+	(void)fd;
+	(void)what;
+	if (d->stopping || d->reload) /* then at its end */
+		return;
+	d->reload_wanted = false;
+	(void)daemon_reload(d, on_reloaded, NULL, NULL);
+}
+
+/* Called as often as there were signals, without looking at anything else in between: a hundred of them that came
+ * during one reload are one reload more.
+ */
 static void on_hup(evutil_socket_t signal, short what, void *arg)
 {
 	struct daemon *d = arg;
 
 	(void)signal;
 	(void)what;
-	if (!d->stopping)
-		(void)daemon_reload(d, on_reloaded, NULL, NULL);
+	d->reload_wanted = true;
+	event_active(d->on_reload_wanted, EV_TIMEOUT, 0);
 }
 
 static int watch_signals(struct daemon *d, struct errmsg *ret_err)
@@ -228,10 +244,11 @@ static int watch_signals(struct daemon *d, struct errmsg *ret_err)
 	d->on_term = evsignal_new(d->base, SIGTERM, on_term, d);
 	d->on_int = evsignal_new(d->base, SIGINT, on_term, d);
 	d->on_hup = evsignal_new(d->base, SIGHUP, on_hup, d);
+	d->on_reload_wanted = event_new(d->base, -1, 0, on_reload_wanted, d);
 	d->tick = evtimer_new(d->base, on_tick, d);
 	d->stop_limit = evtimer_new(d->base, on_stop_limit, d);
-	if (!d->on_term || !d->on_int || !d->on_hup || !d->tick || !d->stop_limit ||
-	    event_add(d->on_term, NULL) < 0 || event_add(d->on_int, NULL) < 0 ||
+	if (!d->on_term || !d->on_int || !d->on_hup || !d->on_reload_wanted || !d->tick ||
+	    !d->stop_limit || event_add(d->on_term, NULL) < 0 || event_add(d->on_int, NULL) < 0 ||
 	    event_add(d->on_hup, NULL) < 0)
 		return errmsg(ret_err, -ENOMEM, "no memory for events");
 	(void)sigemptyset(&ours);
@@ -307,7 +324,8 @@ static void end_rules(struct daemon *d)
 
 static void end_events(struct daemon *d)
 {
-	struct event *const events[] = { d->on_term, d->on_int, d->on_hup, d->tick, d->stop_limit };
+	struct event *const events[] = { d->on_term,          d->on_int, d->on_hup,
+					 d->on_reload_wanted, d->tick,   d->stop_limit };
 
 	for (size_t i = 0; i < ARRAY_SIZE(events); i++)
 		if (events[i])

@@ -30,10 +30,11 @@ struct daemon {
 	struct spawner *spawner;
 	struct record *record;
 	struct crew *crew;
-	struct event *on_term, *on_int, *on_hup, *tick, *stop_limit;
+	struct event *on_term, *on_int, *on_hup, *on_reload_wanted, *tick, *stop_limit;
 	uint64_t started_us; /* CLOCK_REALTIME */
 
 	struct reload *reload; /* under way; NULL: none */
+	bool reload_wanted; /* by a signal; not yet begun */
 	struct worker_request stop_request;
 	bool ready; /* started, and systemd was told */
 	bool stopping, stop_sent;

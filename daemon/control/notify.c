@@ -25,13 +25,17 @@ static socklen_t notify_address(const char *text, struct sockaddr_un *ret_addres
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
 }
 
-int notify_send(const char *fmt, ...)
+enum { TEXT_MAX = 512 };
+
+/* What there was no room for: the last word about our state, said again by notify_late(). */
+static char late[TEXT_MAX];
+
+/* Never waits: whoever should listen may be stopped, and we have clients. */
+static int deliver(const char *text)
 {
 	const char *where = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un address;
-	char text[512];
 	socklen_t len;
-	va_list ap;
 	int fd, rc = 0;
 
 	if (!where || !*where)
@@ -39,17 +43,40 @@ int notify_send(const char *fmt, ...)
 	len = notify_address(where, &address);
 	if (!len)
 		return -EINVAL;
-	va_start(ap, fmt);
-	(void)vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	if (sendto(fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&address, len) <
-	    0)
+	if (sendto(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT,
+		   (const struct sockaddr *)&address, len) < 0)
 		rc = -errno;
 	(void)close(fd);
 	return rc;
+}
+
+int notify_send(const char *fmt, ...)
+{
+	char text[TEXT_MAX];
+	va_list ap;
+	int rc;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	rc = deliver(text);
+	/* The watchdog's word comes again by itself, and says nothing about our state. */
+	if (!strncmp(text, "WATCHDOG=", 9))
+		return rc;
+	if (rc == -EAGAIN)
+		memcpy(late, text, sizeof(late));
+	else
+		late[0] = 0;
+	return rc;
+}
+
+void notify_late(void)
+{
+	if (late[0] && deliver(late) != -EAGAIN)
+		late[0] = 0;
 }
 
 uint64_t notify_watchdog_us(void)

@@ -3,6 +3,7 @@
  * at a start is named. A configuration that is wrong changes nothing.
  */
 #include <errno.h>
+#include <event2/event.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -110,6 +111,8 @@ static void reload_finish(struct reload *r)
 			   (int)r->changed, "warnings", r->warnings);
 	r->done(r->arg, 0, result, NULL);
 	reload_free(r);
+	if (d->reload_wanted)
+		event_active(d->on_reload_wanted, EV_TIMEOUT, 0);
 }
 
 static void reload_answered(struct reload *r)

@@ -254,6 +254,40 @@ static void test_notify(void **state)
 	assert_int_equal(notify_send("READY=1"), -EINVAL);
 }
 
+/* A systemd that does not read must not stop us; it learns the last of our states when it reads again. */
+static void test_notify_never_waits(void **state)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char text[128] = "";
+	unsigned n = 0;
+	ssize_t got;
+	int fd;
+
+	(void)state;
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s/full", base);
+	fd = notify_socket(&address, sizeof(address));
+	assert_int_equal(setenv("NOTIFY_SOCKET", address.sun_path, 1), 0);
+	while (n < 100000 && notify_send("STATUS=%u", n) == 0)
+		n++;
+	assert_in_range(n, 1, 99999);
+	assert_int_equal(notify_send("RELOADING=1"), -EAGAIN);
+	assert_int_equal(notify_send("READY=1"), -EAGAIN);
+	assert_int_equal(notify_send("WATCHDOG=1"), -EAGAIN);
+	notify_late();
+	while ((got = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT)) > 0)
+		text[got] = 0;
+	(void)snprintf(text + 64, 64, "STATUS=%u", n - 1);
+	assert_string_equal(text, text + 64);
+	notify_late();
+	assert_int_equal(recv(fd, text, sizeof(text), MSG_DONTWAIT), 7);
+	assert_memory_equal(text, "READY=1", 7);
+	notify_late(); /* once */
+	assert_int_equal(recv(fd, text, sizeof(text), MSG_DONTWAIT), -1);
+	(void)close(fd);
+	(void)unlink(address.sun_path);
+	assert_int_equal(unsetenv("NOTIFY_SOCKET"), 0);
+}
+
 static void test_watchdog(void **state)
 {
 	char pid[32];
@@ -274,10 +308,10 @@ static void test_watchdog(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_arguments),         TEST(test_wrong_arguments_are_named),
-		TEST(test_directories),       TEST(test_directories_that_cannot_be),
-		TEST(test_lock_is_exclusive), TEST(test_notify),
-		TEST(test_watchdog),
+		TEST(test_arguments),          TEST(test_wrong_arguments_are_named),
+		TEST(test_directories),        TEST(test_directories_that_cannot_be),
+		TEST(test_lock_is_exclusive),  TEST(test_notify),
+		TEST(test_notify_never_waits), TEST(test_watchdog),
 	};
 
 	return cmocka_run_group_tests_name("start", tests, NULL, NULL);
