@@ -78,29 +78,6 @@ static void merge_listeners(struct worker_listener *list, size_t *n,
 	list[(*n)++] = *more;
 }
 
-static int join_lists(struct ask *a)
-{
-	struct worker_listener *list;
-	size_t room = 0, n = 0;
-
-	for (unsigned i = 0; i < a->parts_n; i++)
-		room += a->parts[i].req.listeners.ret_n;
-	list = calloc(room + 1, sizeof(*list));
-	for (unsigned i = 0; i < a->parts_n; i++) {
-		struct worker_request *const r = &a->parts[i].req;
-
-		for (size_t k = 0; list && k < r->listeners.ret_n; k++)
-			merge_listeners(list, &n, &r->listeners.ret_list[k]);
-		free(r->listeners.ret_list);
-		r->listeners.ret_list = NULL;
-	}
-	if (!list)
-		return -ENOMEM;
-	a->req->listeners.ret_list = list;
-	a->req->listeners.ret_n = n;
-	return 0;
-}
-
 static void add_engine(struct engine_counters *sum, const struct engine_counters *more)
 {
 #define COUNTER(name, help) sum->name += more->name;
@@ -197,8 +174,8 @@ static void ask_free(struct ask *a)
 
 static void on_part(struct worker_request *req);
 
-/* What was not asked has its answer: why not. */
-static void part_send(struct part *p, struct ask *a, struct seat *seat)
+/* What was not asked has its answer: why not. What was is the worker's until on_part(). */
+static int part_send(struct part *p, struct ask *a, struct seat *seat)
 {
 	int rc;
 
@@ -210,10 +187,23 @@ static void part_send(struct part *p, struct ask *a, struct seat *seat)
 	if (rc == 0) {
 		a->left++;
 		seat->asked++;
-		return;
+		return 0;
 	}
 	p->req.rc = rc;
-	(void)errmsg(&p->req.err, rc, "%s", strerror(-rc));
+	return errmsg(&p->req.err, rc, "%s", strerror(-rc));
+}
+
+/* Something that nobody waits for. */
+static void tell(struct crew *c, struct seat *seat, enum worker_ask what, uint64_t listener)
+{
+	struct ask *const a = ask_new(c, NULL, 1);
+
+	if (!a)
+		return;
+	a->parts[0].req.ask = what;
+	a->parts[0].req.unlisten.id = listener;
+	if (part_send(&a->parts[0], a, seat))
+		ask_free(a);
 }
 
 /* Those that listen stop again. Their next question finds it done: order is kept. */
@@ -221,16 +211,51 @@ static void undo_listen(const struct ask *listen)
 {
 	for (unsigned i = 0; i < listen->parts_n; i++) {
 		const struct part *const p = &listen->parts[i];
-		struct ask *const a = p->req.rc ? NULL : ask_new(listen->crew, NULL, 1);
 
-		if (!a)
+		if (p->req.rc)
 			continue;
-		a->parts[0].req.ask = WORKER_UNLISTEN;
-		a->parts[0].req.unlisten.id = p->req.listen.id;
-		part_send(&a->parts[0], a, p->seat);
-		if (!a->left)
-			ask_free(a);
+		tell(listen->crew, p->seat, WORKER_UNLISTEN, p->req.listen.id);
+		tell(listen->crew, p->seat, WORKER_FORGET, p->req.listen.id);
 	}
+}
+
+/* One that is closed, and of which no worker has a connection, is none any more. */
+static size_t forget_drained(struct crew *c, struct worker_listener *list, size_t n)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!list[i].draining || list[i].tcp.live) {
+			list[kept++] = list[i];
+			continue;
+		}
+		for (unsigned k = 0; k < c->n; k++)
+			tell(c, &c->seats[k], WORKER_FORGET, list[i].id);
+	}
+	return kept;
+}
+
+static int join_lists(struct ask *a)
+{
+	struct worker_listener *list;
+	size_t room = 0, n = 0;
+
+	for (unsigned i = 0; i < a->parts_n; i++)
+		room += a->parts[i].req.listeners.ret_n;
+	list = calloc(room + 1, sizeof(*list));
+	for (unsigned i = 0; i < a->parts_n; i++) {
+		struct worker_request *const r = &a->parts[i].req;
+
+		for (size_t k = 0; list && k < r->listeners.ret_n; k++)
+			merge_listeners(list, &n, &r->listeners.ret_list[k]);
+		free(r->listeners.ret_list);
+		r->listeners.ret_list = NULL;
+	}
+	if (!list)
+		return -ENOMEM;
+	a->req->listeners.ret_list = list;
+	a->req->listeners.ret_n = a->req->rc ? n : forget_drained(a->crew, list, n);
+	return 0;
 }
 
 /* The answer to what was asked of all: the first failure, when there is one. */
@@ -273,6 +298,7 @@ static bool is_for_all(enum worker_ask ask)
 	switch (ask) {
 	case WORKER_LISTEN:
 	case WORKER_UNLISTEN:
+	case WORKER_FORGET:
 	case WORKER_LISTENERS:
 	case WORKER_SET_PARAMS:
 	case WORKER_STATUS:
@@ -335,7 +361,7 @@ static int ask_all(struct crew *c, struct worker_request *req)
 {
 	struct ask *const a = has_room(c) ? ask_new(c, req, c->n) : NULL;
 	const bool passes = req->ask == WORKER_LISTEN && req->listen.stream;
-	int rc;
+	int rc = 0;
 
 	if (!a)
 		return -EAGAIN;
@@ -345,12 +371,11 @@ static int ask_all(struct crew *c, struct worker_request *req)
 		p->req = *req;
 		if (req->ask == WORKER_LISTEN)
 			part_listen(&p->req, c->n, i);
-		part_send(p, a, &c->seats[i]);
-		if (p->req.rc && passes && p->req.listen.fd >= 0)
+		rc = part_send(p, a, &c->seats[i]);
+		if (rc && passes && p->req.listen.fd >= 0)
 			(void)close(p->req.listen.fd);
 	}
 	if (!a->left) {
-		rc = a->parts[0].req.rc;
 		ask_free(a);
 		return rc;
 	}
@@ -367,11 +392,9 @@ int crew_ask_one(struct crew *c, unsigned index, struct worker_request *req)
 	if (!a)
 		return -EAGAIN;
 	a->parts[0].req = *req;
-	part_send(&a->parts[0], a, &c->seats[index]);
-	if (a->left)
-		return 0;
-	rc = a->parts[0].req.rc;
-	ask_free(a);
+	rc = part_send(&a->parts[0], a, &c->seats[index]);
+	if (rc)
+		ask_free(a);
 	return rc;
 }
 
@@ -424,6 +447,7 @@ int crew_ask(struct crew *c, struct worker_request *req)
 		return crew_ask_one(c, by_serial(c, req->set_connection.serial), req);
 	case WORKER_LISTEN:
 	case WORKER_UNLISTEN:
+	case WORKER_FORGET:
 	case WORKER_LISTENERS:
 	case WORKER_SET_PARAMS:
 	case WORKER_STATUS:

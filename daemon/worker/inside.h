@@ -147,6 +147,7 @@ static inline uint64_t worker_realtime_us(const struct worker *w, vtime t)
 /* listeners.c. Functions that return int fill *ret_err. */
 int listeners_add(struct worker *w, struct worker_request *req);
 int listeners_close(struct worker *w, uint64_t id);
+int listeners_forget(struct worker *w, uint64_t id); /* one that has drained */
 void listeners_close_all(struct worker *w);
 struct listener *listeners_find(const struct worker *w, uint64_t id); /* not a draining one */
 struct listener *listeners_by_cookie(const struct worker *w, uint64_t cookie);

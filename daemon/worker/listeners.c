@@ -185,13 +185,21 @@ int listeners_add(struct worker *w, struct worker_request *req)
 	return 0;
 }
 
+/* Is the address nobody's any more? Other workers may have connections of it still: then its segments
+ * are answered by all, as one alone would, until it is forgotten.
+ */
+static bool is_over(const struct worker *w, const struct listener *l)
+{
+	return l->draining && !l->live && w->cfg.engine.steer.workers < 2;
+}
+
 static void drain(struct worker *w, struct listener *l)
 {
 	(void)engine_listener_status(w->engine, l->tcp, &l->last);
 	(void)engine_unlisten(w->engine, w->host.now, l->tcp);
 	l->draining = true;
 	service_stop(l->service);
-	if (!l->live)
+	if (is_over(w, l))
 		remove_listener(w, l);
 }
 
@@ -217,8 +225,21 @@ void listener_conn_gone(struct worker *w, struct listener *l)
 	if (!l)
 		return;
 	l->live--;
-	if (l->draining && !l->live)
+	if (is_over(w, l))
 		remove_listener(w, l);
+}
+
+int listeners_forget(struct worker *w, uint64_t id)
+{
+	for (size_t i = 0; i < w->listeners_n; i++) {
+		struct listener *const l = w->listeners[i];
+
+		if (!l || l->id != id || !l->draining || l->live)
+			continue;
+		remove_listener(w, l);
+		return 0;
+	}
+	return -ENOENT;
 }
 
 static void fill(const struct worker *w, const struct listener *l, struct worker_listener *ret)

@@ -353,6 +353,8 @@ static int serve(struct worker *w, struct worker_request *req)
 		return rc;
 	case WORKER_UNLISTEN:
 		return listeners_close(w, req->unlisten.id);
+	case WORKER_FORGET:
+		return listeners_forget(w, req->unlisten.id);
 	case WORKER_LISTENERS:
 		return listeners_list(w, &req->listeners.ret_list, &req->listeners.ret_n);
 	case WORKER_CONNECTIONS:

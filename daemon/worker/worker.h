@@ -70,6 +70,7 @@ struct worker_status {
 enum worker_ask {
 	WORKER_LISTEN,
 	WORKER_UNLISTEN,
+	WORKER_FORGET, /* of several workers: a listener that has drained in all. As WORKER_UNLISTEN */
 	WORKER_LISTENERS,
 	WORKER_CONNECTIONS, /* a page of live connections */
 	WORKER_CONNECTION, /* one, by serial */
@@ -108,7 +109,7 @@ struct worker_request {
 		} listen;
 		struct {
 			uint64_t id;
-		} unlisten; /* -ENOENT */
+		} unlisten; /* WORKER_UNLISTEN, WORKER_FORGET. -ENOENT */
 		struct {
 			struct worker_listener *ret_list; /* malloc'ed; the receiver frees it */
 			size_t ret_n;

@@ -165,6 +165,8 @@ static void answer(struct worker_request *req)
 	case WORKER_LISTEN:
 		do_listen(req);
 		break;
+	case WORKER_FORGET: /* only a crew asks for it */
+		break;
 	case WORKER_UNLISTEN:
 		do_unlisten(req);
 		break;

@@ -196,6 +196,9 @@ static void all_listen_or_none(void **state)
 		assert_int_equal(workers[i].asks[0]->ask, WORKER_UNLISTEN);
 		assert_int_equal(workers[i].asks[0]->unlisten.id, 5);
 		answer(i, 0);
+		assert_int_equal(workers[i].asks[0]->ask, WORKER_FORGET);
+		assert_int_equal(workers[i].asks[0]->unlisten.id, 5);
+		answer(i, 0);
 	}
 	assert_int_equal(done_n, 1);
 	crew_free(c);
@@ -278,6 +281,37 @@ static void listeners_are_one_though_all_have_them(void **state)
 	assert_int_equal(r.listeners.ret_list[1].id, 8);
 	assert_int_equal(r.listeners.ret_list[1].tcp.live, 2);
 	free(r.listeners.ret_list);
+	crew_free(c);
+}
+
+/* As long as one worker has a connection of it, its address is everybody's: who asks is answered. */
+static void a_listener_that_has_drained_everywhere_is_forgotten(void **state)
+{
+	struct crew *const c = crew_of(N, false);
+	struct worker_request r = request(WORKER_LISTENERS);
+
+	for (unsigned live = 1; live < 2; live--) {
+		assert_int_equal(crew_ask(c, &r), 0);
+		for (unsigned i = 0; i < N; i++) {
+			struct worker_request *const part = workers[i].asks[0];
+
+			part->listeners.ret_list = calloc(1, sizeof(struct worker_listener));
+			part->listeners.ret_list[0] = (struct worker_listener){
+				.id = 9, .draining = true, .tcp.live = i == 1 ? live : 0
+			};
+			part->listeners.ret_n = 1;
+			answer(i, 0);
+		}
+		assert_int_equal(r.listeners.ret_n, live);
+		free(r.listeners.ret_list);
+		for (unsigned i = 0; i < N; i++)
+			assert_int_equal(workers[i].asks_n, !live);
+	}
+	for (unsigned i = 0; i < N; i++) {
+		assert_int_equal(workers[i].asks[0]->ask, WORKER_FORGET);
+		assert_int_equal(workers[i].asks[0]->unlisten.id, 9);
+		answer(i, 0);
+	}
 	crew_free(c);
 }
 
@@ -435,6 +469,7 @@ int main(void)
 		cmocka_unit_test(each_gets_a_descriptor_of_its_own),
 		cmocka_unit_test(counters_are_sums),
 		cmocka_unit_test(listeners_are_one_though_all_have_them),
+		cmocka_unit_test(a_listener_that_has_drained_everywhere_is_forgotten),
 		cmocka_unit_test(a_cursor_goes_through_all_slots),
 		cmocka_unit_test(serials_say_whose_a_connection_is),
 		cmocka_unit_test(opens_go_by_turns_or_by_their_port),
