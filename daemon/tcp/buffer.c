@@ -59,6 +59,20 @@ static uint8_t *chunk_bytes(const struct pool *p, uint32_t id)
 	return p->bytes + (size_t)(id - 1) * CHUNK_BYTES;
 }
 
+uint8_t *pool_return(struct pool *p, uint32_t keep)
+{
+	const uint32_t id = p->chunks_free;
+
+	if (p->chunks_idle <= keep)
+		return NULL;
+	p->chunks_idle--;
+	p->chunks_free = chunk_at(p, id)->next;
+	p->chunks_free_n--;
+	chunk_at(p, id)->next = p->chunks_returned;
+	p->chunks_returned = id;
+	return chunk_bytes(p, id);
+}
+
 /* May a queue that holds so many chunks have one more? Only asked when there is one. */
 static bool is_within_share(const struct pool *p, enum chunk_use use, uint32_t held)
 {
@@ -72,14 +86,22 @@ static bool is_within_share(const struct pool *p, enum chunk_use use, uint32_t h
 
 static uint32_t chunk_take(struct pool *p, enum chunk_use use, uint32_t key, uint32_t held)
 {
-	uint32_t id = p->chunks_free;
+	uint32_t id;
 
 	if (!pool_has(p, use) || !is_within_share(p, use, held))
 		return 0;
-	if (id)
+	if (p->chunks_free) {
+		id = p->chunks_free;
 		p->chunks_free = chunk_at(p, id)->next;
-	else
+		p->chunks_free_n--;
+		p->chunks_idle = p->chunks_idle < p->chunks_free_n ? p->chunks_idle
+								   : p->chunks_free_n;
+	} else if (p->chunks_returned) {
+		id = p->chunks_returned;
+		p->chunks_returned = chunk_at(p, id)->next;
+	} else {
 		id = ++p->chunks_fresh;
+	}
 	p->used++;
 	p->peak = p->used > p->peak ? p->used : p->peak;
 	p->sending += use == CHUNK_SEND;
@@ -91,6 +113,7 @@ static void chunk_give(struct pool *p, uint32_t id, bool sending)
 {
 	chunk_at(p, id)->next = p->chunks_free;
 	p->chunks_free = id;
+	p->chunks_free_n++;
 	p->used--;
 	p->sending -= sending;
 }

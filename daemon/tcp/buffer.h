@@ -49,7 +49,9 @@ struct pool {
 	struct chunk *chunks;
 	uint32_t chunks_max;
 	uint32_t chunks_fresh; /* chunks below were used at some time */
-	uint32_t chunks_free; /* head of the free list */
+	uint32_t chunks_free, chunks_free_n; /* head of the free list; those in it */
+	uint32_t chunks_idle; /* of them, those that were not needed since pool_look() */
+	uint32_t chunks_returned; /* head of the list of those that are free and without memory */
 	uint32_t reserve;
 	uint32_t used, peak, sending; /* chunks held; of them, by send queues */
 	uint32_t holders; /* connections, which share */
@@ -80,6 +82,13 @@ void pool_init(struct pool *p, uint8_t *bytes, struct chunk *chunks, uint32_t ch
 	       struct range *ranges, uint32_t ranges_max);
 /* Could a queue of this use take a chunk now? */
 bool pool_has(const struct pool *p, enum chunk_use use);
+static inline void pool_look(struct pool *p)
+{
+	p->chunks_idle = p->chunks_free_n;
+}
+/* The octets of a free chunk that was not needed since pool_look(): what is in them is undefined from now
+ * on. At least `keep` free chunks keep theirs. NULL: none. */
+uint8_t *pool_return(struct pool *p, uint32_t keep);
 /* Octets that one receive queue can count on at most. */
 uint64_t pool_receive_bytes(const struct pool *p);
 

@@ -15,14 +15,14 @@ uint32_t cc_flight(const struct tcb *t)
 	return min_u32(tcb_flight(t), t->cc.cwnd);
 }
 
-static const struct cc_ops *ops_of(const struct tcp_params *p)
+const struct cc_ops *cc_ops_of(const struct tcp_params *p)
 {
 	return p->congestion_control == TCP_CC_NEWRENO ? &cc_newreno : &cc_cubic;
 }
 
 void cc_open(struct tcb *t)
 {
-	t->cc.ops = ops_of(t->params);
+	t->cc.ops = cc_ops_of(t->params);
 	t->cc.cwnd = cc_initial_window(t);
 	t->cc.ssthresh = CC_WINDOW_MAX;
 	t->cc.recover = t->iss;
@@ -33,9 +33,9 @@ void cc_open(struct tcb *t)
 
 void cc_choose(struct tcb *t)
 {
-	if (t->cc.ops == ops_of(t->params))
+	if (t->cc.ops == cc_ops_of(t->params))
 		return;
-	t->cc.ops = ops_of(t->params);
+	t->cc.ops = cc_ops_of(t->params);
 	t->cc.acked = 0;
 	t->cc.ops->open(t);
 }

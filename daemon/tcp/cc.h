@@ -11,6 +11,7 @@
 
 struct engine;
 struct tcb;
+struct tcp_params;
 
 /* RFC 5681 3.1: the first ssthresh is "arbitrarily high"; no window grows beyond it. */
 enum { CC_WINDOW_MAX = 1 << 30 };
@@ -72,6 +73,7 @@ struct hystart {
 	} marks[HYSTART_MARKS];
 };
 
+const struct cc_ops *cc_ops_of(const struct tcp_params *p);
 /* When the segment's size is known, and again at ESTABLISHED: the initial window. */
 void cc_open(struct tcb *t);
 /* The algorithm that params ask for; nothing when it is in charge already. */

@@ -9,7 +9,7 @@ static void check_closed(const struct engine *e, const struct tcb *t)
 	assert(!vtime_is_set(tcb_next_timer(t)));
 	assert(t->sendq.used == 0 && !t->sendq.head && !t->recvq.ranges);
 	assert(link_is_linked(&t->out) == t->rst_owed);
-	assert(!link_is_linked(&t->waiting) && !link_is_linked(&t->age));
+	assert(!link_is_linked(&t->waiting) && !link_is_linked(&t->age.link));
 	assert(t->reason != END_NONE && !t->recovery);
 	assert(!t->in_use || table_find(e, &t->flow, table_hash(e, &t->flow)) != t->slot + 1);
 }
@@ -83,7 +83,8 @@ static void check_state(const struct engine *e, const struct tcb *t)
 	assert(t->in_use && !t->rst_owed && t->reason == END_NONE);
 	assert(table_find(e, &t->flow, table_hash(e, &t->flow)) == t->slot + 1);
 	assert(table_find_serial(e, t->serial) == t->slot + 1);
-	assert(!aged || link_is_linked(&t->age) || (t->passive && !listener_of(e, t->listener)));
+	assert(!aged || link_is_linked(&t->age.link) ||
+	       (t->passive && !listener_of(e, t->listener)));
 	assert(t->state != ST_TIME_WAIT || vtime_is_set(t->timers[TIMER_TIME_WAIT]));
 	assert(t->state == ST_TIME_WAIT || !vtime_is_set(t->timers[TIMER_TIME_WAIT]));
 	assert(t->state == ST_FIN_WAIT_2 || !vtime_is_set(t->timers[TIMER_FIN_WAIT_2]));
@@ -137,6 +138,7 @@ static void check_tcb(const struct engine *e, const struct tcb *t)
 		return;
 	}
 	check_state(e, t);
+	rest_check(e, t);
 	check_send(e, t);
 	if (t->state != ST_SYN_SENT)
 		check_receive(e, t);
@@ -172,13 +174,16 @@ static void check_params(const struct engine *e)
 void engine_check(const struct engine *e)
 {
 	uint32_t by_state[ST__COUNT] = { 0 };
-	uint32_t chunks = 0, ranges = 0, sending = 0, held = 0, recoveries = 0;
+	uint32_t chunks = 0, ranges = 0, sending = 0, held = 0, recoveries = 0, resting = 0;
+	struct tcb copy;
 
 	for (uint32_t i = 0; i < e->slots_fresh; i++) {
-		const struct tcb *const t = e->slots[i].where ? slot_tcb(e, i) : NULL;
+		const struct tcb *t;
 
-		if (!t)
+		if (!e->slots[i].where)
 			continue;
+		t = slot_look(e, i, &copy);
+		resting += t == &copy;
 		assert(t->slot == i && (t->in_use || t->rst_owed));
 		check_tcb(e, t);
 		by_state[t->state]++;
@@ -189,7 +194,7 @@ void engine_check(const struct engine *e)
 		recoveries += t->recovery != 0;
 	}
 	assert(held == e->counters.conns && held <= e->cfg.conns_max);
-	assert(held == e->tcbs.used);
+	assert(held == e->tcbs.used + resting && resting == e->rests.used);
 	for (unsigned s = 0; s < ST__COUNT; s++)
 		assert(by_state[s] == e->counters.conns_by_state[s]);
 	assert(by_state[ST_TIME_WAIT] <= e->cfg.time_wait_max);

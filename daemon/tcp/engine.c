@@ -12,10 +12,17 @@
 
 /* Memory. Everything but struct engine stays untouched until it is used. */
 
+enum {
+	WORKING_CACHE = 16384,
+	SLABS_KEPT = 16, /* of each kind: a megabyte */
+	CHUNKS_KEPT = 256, /* four */
+};
+
 struct layout {
-	size_t listeners, params, slots, buckets[BY__COUNT], slabs, tcbs; /* offsets */
+	size_t listeners, params, slots, buckets[BY__COUNT], tcb_slabs, tcbs; /* offsets */
+	size_t rest_slabs, rests;
 	size_t ranges, recoveries, runs, chunks, bytes, end;
-	uint32_t params_n, slabs_n, ranges_n, recoveries_n, runs_n;
+	uint32_t params_n, tcb_slabs_n, rest_slabs_n, ranges_n, recoveries_n, runs_n;
 };
 
 /* Sets of parameters: each listener's and what its connections still have from before a change; and
@@ -24,6 +31,11 @@ struct layout {
 enum { PARAM_SETS_OWN = 1024, PARAM_SETS_LISTENER = 4 };
 
 enum { TCB_BYTES = (sizeof(struct tcb) + 63) / 64 * 64 };
+
+/* What a connection at rest takes: some 200 octets most of the time. */
+static const uint16_t rest_sizes[SLAB_CLASSES] = { 128, 160, 192, 208, 224, 240,
+						   256, 288, 320, 384, 512 };
+enum { REST_BYTES_MOST = 512 };
 
 static size_t reserve(size_t *at, size_t n, size_t size, size_t align)
 {
@@ -39,7 +51,8 @@ static struct layout layout_of(const struct engine_config *cfg)
 	size_t at = sizeof(struct engine);
 
 	l.params_n = PARAM_SETS_OWN + PARAM_SETS_LISTENER * cfg->listeners_max;
-	l.slabs_n = slabs_for(cfg->conns_max, TCB_BYTES);
+	l.tcb_slabs_n = slabs_for(cfg->conns_max, TCB_BYTES);
+	l.rest_slabs_n = slabs_for(cfg->conns_max, REST_BYTES_MOST) + SLAB_CLASSES;
 	/* What one connection may use, and for the rest as many as chunks can hold in quarters. */
 	l.ranges_n = RANGES_PER_CONN +
 		     (cfg->chunks_max < 1U << 28 ? cfg->chunks_max * 4 : 1U << 30);
@@ -52,8 +65,10 @@ static struct layout layout_of(const struct engine_config *cfg)
 	l.slots = reserve(&at, cfg->conns_max, sizeof(struct slot), 64);
 	for (unsigned i = 0; i < BY__COUNT; i++)
 		l.buckets[i] = reserve(&at, cfg->conns_max, sizeof(uint32_t), 64);
-	l.slabs = reserve(&at, l.slabs_n, sizeof(struct slab), 64);
-	l.tcbs = reserve(&at, l.slabs_n, SLAB_BYTES, 4096);
+	l.tcb_slabs = reserve(&at, l.tcb_slabs_n, sizeof(struct slab), 64);
+	l.tcbs = reserve(&at, l.tcb_slabs_n, SLAB_BYTES, 4096);
+	l.rest_slabs = reserve(&at, l.rest_slabs_n, sizeof(struct slab), 64);
+	l.rests = reserve(&at, l.rest_slabs_n, SLAB_BYTES, 4096);
 	l.ranges = reserve(&at, l.ranges_n, sizeof(struct range), 64);
 	l.recoveries = reserve(&at, l.recoveries_n, sizeof(struct recovery), 64);
 	l.runs = reserve(&at, l.runs_n, sizeof(struct run), 64);
@@ -74,6 +89,10 @@ static void config_defaults(struct engine_config *cfg)
 		cfg->syn_received_max = cfg->conns_max;
 	if (cfg->time_wait_max == 0 || cfg->time_wait_max > cfg->conns_max)
 		cfg->time_wait_max = cfg->conns_max;
+	if (cfg->working_max == 0 || cfg->working_max > cfg->conns_max)
+		cfg->working_max = cfg->conns_max;
+	cfg->working_cache = min_u32(cfg->working_cache ? cfg->working_cache : WORKING_CACHE,
+				     cfg->working_max);
 	if (cfg->segment_bytes_max > SEG_TEXT_MAX)
 		cfg->segment_bytes_max = SEG_TEXT_MAX;
 	if (cfg->serial_step == 0)
@@ -97,7 +116,9 @@ struct engine *engine_init(void *mem, const struct engine_config *cfg, vtime now
 	for (unsigned i = 0; i < BY__COUNT; i++)
 		table_init(&e->tables[i], (void *)(base + l.buckets[i]), cfg->conns_max);
 	e->tcbs.sizes[0] = TCB_BYTES;
-	slabs_init(&e->tcbs, base + l.tcbs, (void *)(base + l.slabs), l.slabs_n);
+	slabs_init(&e->tcbs, base + l.tcbs, (void *)(base + l.tcb_slabs), l.tcb_slabs_n);
+	memcpy(e->rests.sizes, rest_sizes, sizeof(rest_sizes));
+	slabs_init(&e->rests, base + l.rests, (void *)(base + l.rest_slabs), l.rest_slabs_n);
 	pool_init(&e->pool, base + l.bytes, (void *)(base + l.chunks), cfg->chunks_max,
 		  (void *)(base + l.ranges), l.ranges_n);
 	e->recoveries.all = (void *)(base + l.recoveries);
@@ -141,30 +162,52 @@ conn_id engine_id(const struct engine *e, const struct tcb *t)
 	return (conn_id){ .slot = t->slot, .gen = e->slots[t->slot].gen };
 }
 
-struct tcb *slot_tcb(const struct engine *e, uint32_t slot)
+struct tcb *slot_arrived(struct engine *e, uint32_t slot)
 {
-	return slabs_at(&e->tcbs, e->slots[slot].where);
+	if (slot_rests(e, slot) && !rest_make_room(e, true)) {
+		e->counters.drop_working_max++;
+		return NULL;
+	}
+	return slot_wake(e, slot);
+}
+
+const struct tcb *slot_look(const struct engine *e, uint32_t slot, struct tcb *copy)
+{
+	if (!slot_rests(e, slot))
+		return slot_tcb(e, slot);
+	rest_look(e, slot, copy);
+	return copy;
 }
 
 bool slot_has_flow(const struct engine *e, uint32_t slot, const struct flow *f)
 {
-	return flow_eq(&slot_tcb(e, slot)->flow, f);
+	return slot_rests(e, slot) ? rest_has_flow(e, slot, f)
+				   : flow_eq(&slot_tcb(e, slot)->flow, f);
 }
 
 uint64_t slot_serial(const struct engine *e, uint32_t slot)
 {
-	return slot_tcb(e, slot)->serial;
+	return slot_rests(e, slot) ? rest_serial(e, slot) : slot_tcb(e, slot)->serial;
 }
 
-struct tcb *engine_find(const struct engine *e, conn_id id)
+static bool is_current(const struct engine *e, conn_id id)
 {
-	struct tcb *t;
+	return id.slot < e->slots_fresh && e->slots[id.slot].gen == id.gen &&
+	       e->slots[id.slot].where && (slot_rests(e, id.slot) || slot_tcb(e, id.slot)->in_use);
+}
 
-	if (id.slot >= e->slots_fresh || e->slots[id.slot].gen != id.gen ||
-	    !e->slots[id.slot].where)
+struct tcb *engine_find(struct engine *e, conn_id id)
+{
+	if (!is_current(e, id))
 		return NULL;
-	t = slot_tcb(e, id.slot);
-	return t->in_use ? t : NULL;
+	if (slot_rests(e, id.slot))
+		(void)rest_make_room(e, false);
+	return slot_wake(e, id.slot);
+}
+
+const struct tcb *engine_look(const struct engine *e, conn_id id, struct tcb *copy)
+{
+	return is_current(e, id) ? slot_look(e, id.slot, copy) : NULL;
 }
 
 /* Slot + 1; 0: conns_max. */
@@ -202,7 +245,7 @@ static struct tcb *tcb_take(struct engine *e)
 	e->slots[id - 1].where = slabs_take(&e->tcbs, sizeof(*t)); /* one for each slot */
 	t = slot_tcb(e, id - 1);
 	memset(t, 0, sizeof(*t));
-	t->slot = id - 1;
+	t->slot = t->node.conn = t->age.conn = id - 1;
 	return t;
 }
 
@@ -214,6 +257,7 @@ struct tcb *tcb_new(struct engine *e, enum tcp_state state, const struct flow *f
 		e->counters.drop_connections_max++;
 		return NULL;
 	}
+	t->busy = e->rounds.wanted = true;
 	t->in_use = true;
 	t->state = state;
 	t->flow = *f;
@@ -414,9 +458,9 @@ static void account(struct engine *e, struct tcb *t, enum tcp_state to)
 	e->counters.conns_by_state[t->state]--;
 	e->counters.conns_by_state[to]++;
 	if (t->state == ST_SYN_RECEIVED || t->state == ST_TIME_WAIT)
-		list_remove(&t->age);
+		list_remove(&t->age.link);
 	if (to == ST_TIME_WAIT)
-		list_append(&e->time_wait, &t->age);
+		list_append(&e->time_wait, &t->age.link);
 	if (!l)
 		return;
 	if (t->state == ST_LISTEN)
@@ -425,7 +469,7 @@ static void account(struct engine *e, struct tcb *t, enum tcp_state to)
 		l->live--;
 	if (to == ST_SYN_RECEIVED) {
 		l->syn_received++;
-		list_append(&l->half_open, &t->age);
+		list_append(&l->half_open, &t->age.link);
 	}
 	if (t->state == ST_SYN_RECEIVED) {
 		l->syn_received--;
@@ -481,6 +525,8 @@ void engine_counters(const struct engine *e, struct engine_counters *ret_counter
 	*ret_counters = e->counters;
 	ret_counters->chunks_used = e->pool.used;
 	ret_counters->chunks_peak = e->pool.peak;
+	ret_counters->conns_resting = e->rests.used;
+	ret_counters->resting_bytes = e->rests.used_bytes;
 }
 
 void engine_edges(const struct engine *e, uint32_t ret_edges[ST__COUNT])
@@ -488,16 +534,36 @@ void engine_edges(const struct engine *e, uint32_t ret_edges[ST__COUNT])
 	memcpy(ret_edges, e->edges, sizeof(e->edges));
 }
 
+bool engine_next_unused(struct engine *e, void **ret_memory, size_t *ret_bytes)
+{
+	void *p = slabs_return(&e->tcbs, SLABS_KEPT);
+
+	if (!p)
+		p = slabs_return(&e->rests, SLABS_KEPT);
+	*ret_bytes = p ? SLAB_BYTES : CHUNK_BYTES;
+	if (!p)
+		p = pool_return(&e->pool, CHUNKS_KEPT);
+	*ret_memory = p;
+	if (!p) {
+		slabs_look(&e->tcbs);
+		slabs_look(&e->rests);
+		pool_look(&e->pool);
+	}
+	return p;
+}
+
 /* Walking. */
 
 bool engine_next_conn(const struct engine *e, uint32_t *cursor, conn_id *ret_id)
 {
 	for (uint32_t i = *cursor; i < e->slots_fresh; i++) {
-		const struct tcb *const t = e->slots[i].where ? slot_tcb(e, i) : NULL;
+		const struct tcb *t = NULL;
 
-		if (!t || !t->in_use || t->state == ST_CLOSED)
+		if (e->slots[i].where && !slot_rests(e, i))
+			t = slot_tcb(e, i);
+		if (!e->slots[i].where || (t && (!t->in_use || t->state == ST_CLOSED)))
 			continue;
-		*ret_id = engine_id(e, t);
+		*ret_id = (conn_id){ .slot = i, .gen = e->slots[i].gen };
 		*cursor = i + 1;
 		return true;
 	}

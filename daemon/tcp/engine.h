@@ -50,6 +50,12 @@ struct engine_config {
 	uint32_t syn_received_max; /* of conns_max, how many may be in SYN-RECEIVED; 0 = all */
 	uint32_t
 		time_wait_max; /* of conns_max, how many may be in TIME-WAIT: the oldest gives way; 0 = all */
+	/* Of conns_max, how many may be working at a time, beyond what our own calls and timers need; 0 = all.
+	 * Others are at rest, in a quarter of the memory: idle, in TIME-WAIT or SYN-RECEIVED. Who cannot be
+	 * worked with is not answered. */
+	uint32_t working_max;
+	uint32_t working_cache; /* beyond so many, rest is sought as soon as it may be; 0 = 16384 */
+	bool no_rest; /* nobody rests: to compare with */
 	uint32_t chunks_max; /* buffer chunks of ENGINE_CHUNK_BYTES, shared by all connections */
 	uint32_t segment_bytes_max; /* text octets in one outgoing super-segment; 0 = one MSS */
 	uint16_t local_port_min, local_port_max; /* for active opens without a port; inclusive */
@@ -157,6 +163,8 @@ struct engine_counters {
 #undef COUNTER
 	uint32_t conns, conns_by_state[ST__COUNT];
 	uint32_t chunks_used, chunks_peak;
+	uint32_t conns_resting; /* now: of conns, those held as small records */
+	uint64_t resting_bytes; /* which take so much */
 };
 
 /* Octets of memory that engine_init() needs, zeroed (fresh mmap or calloc): untouched pages cost nothing. */
@@ -251,6 +259,16 @@ void engine_icmp(struct engine *e, vtime now, const struct icmp_message *m);
 void engine_expire(struct engine *e, vtime now);
 /* When engine_expire() wants to be called next; a lower bound. VTIME_NEVER: no timer runs. */
 vtime engine_deadline(const struct engine *e);
+
+/* Quiet connections go to rest: to be called with each wakeup, some hundred are looked at. When to call it
+ * next, also if nothing happens; VTIME_NEVER: only when something did. */
+vtime engine_rest(struct engine *e, vtime now);
+/* All that may, at once. */
+void engine_rest_all(struct engine *e);
+/* A piece of the engine's memory, whole pages when the whole begins with one, that holds nothing: what is in it
+ * is undefined from now on, so that the driver may give it back to the system. Only what was not used since
+ * this last said false, and never all. False: there is none. */
+bool engine_next_unused(struct engine *e, void **ret_memory, size_t *ret_bytes);
 
 /* The next segment for the wire. Its spans point into the engine and hold until the next call on it
  * other than engine_output(), engine_next_report() and engine_next_trace(): a driver may gather a batch.

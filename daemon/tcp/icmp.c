@@ -62,9 +62,10 @@ static void unreachable(struct engine *e, struct tcb *t, enum icmp_error error)
 void engine_icmp(struct engine *e, vtime now, const struct icmp_message *m)
 {
 	const uint32_t id = table_find(e, &m->flow, table_hash(e, &m->flow));
-	struct tcb *const t = id ? slot_tcb(e, id - 1) : NULL;
+	struct tcb *t;
 
 	engine_clock(e, now);
+	t = id ? slot_arrived(e, id - 1) : NULL;
 	e->counters.icmp_in++;
 	if (m->error == ICMP_ERR_SOURCE_QUENCH) /* MUST-55 */
 		e->counters.icmp_ignored++;

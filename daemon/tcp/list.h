@@ -48,3 +48,13 @@ static inline void list_remove(struct link *l)
 	l->next->prev = l->prev;
 	l->prev = l->next = NULL;
 }
+
+/* `by` takes the place of `l`, which is on no list from then on. */
+static inline void list_replace(struct link *l, struct link *by)
+{
+	*by = *l;
+	if (!link_is_linked(l))
+		return;
+	by->prev->next = by->next->prev = by;
+	l->prev = l->next = NULL;
+}

@@ -54,12 +54,12 @@ struct listener *listener_find(const struct engine *e, const struct endpoint *to
 bool listener_drop_half_open(struct engine *e, struct listener *l)
 {
 	for (struct link *k = l->half_open.next; k != &l->half_open; k = k->next) {
-		struct tcb *t = LINK_OWNER(k, struct tcb, age);
+		const uint32_t slot = LINK_OWNER(k, struct aged, link)->conn;
 
-		if (t->opened)
+		if (!slot_rests(e, slot) && slot_tcb(e, slot)->opened)
 			continue; /* by Fast Open: its service is at work */
-		tcb_end(e, t, END_HANDSHAKE_TIMEOUT, CAUSE_SEGMENT, e->arriving.ctl,
-			RULE_SYN_RECEIVED_MAX);
+		tcb_end(e, slot_wake(e, slot), END_HANDSHAKE_TIMEOUT, CAUSE_SEGMENT,
+			e->arriving.ctl, RULE_SYN_RECEIVED_MAX);
 		return true;
 	}
 	return false;
@@ -80,6 +80,12 @@ struct tcb *listener_accept(struct engine *e, struct listener *l, const struct f
 
 	if (l->room == 0) {
 		listener_is_crowded(e, l, f);
+		return NULL;
+	}
+	if (!rest_make_room(e, true)) {
+		l->refused++;
+		e->counters.drop_working_max++;
+		engine_refused(e, NULL, ST_LISTEN, f, RULE_CONNECTIONS_MAX);
 		return NULL;
 	}
 	if (full && !listener_drop_half_open(e, l))
@@ -160,8 +166,8 @@ int engine_unlisten(struct engine *e, vtime now, listener_id id)
 	if (!l)
 		return -EBADF;
 	while ((half = list_first(&l->half_open)))
-		tcb_reset(e, LINK_OWNER(half, struct tcb, age), END_CANCELLED, CAUSE_OPERATOR, 0,
-			  RULE_UNLISTEN);
+		tcb_reset(e, slot_wake(e, LINK_OWNER(half, struct aged, link)->conn), END_CANCELLED,
+			  CAUSE_OPERATOR, 0, RULE_UNLISTEN);
 	at = &e->ports[l->local.port % PORT_BUCKETS];
 	while (*at != id.slot + 1)
 		at = &e->listeners[*at - 1].port_next;

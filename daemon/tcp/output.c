@@ -623,8 +623,10 @@ static bool output_connections(struct engine *e, struct segment *ret_seg)
 		struct tcb *t = LINK_OWNER(l, struct tcb, out);
 
 		list_remove(l);
-		if (!output_tcb(e, t, ret_seg))
+		if (!output_tcb(e, t, ret_seg)) {
+			rest_if_waiting(e, t);
 			continue;
+		}
 		if (t->state != ST_CLOSED)
 			list_append(&e->out, l); /* behind the others: it may have more */
 		return true;

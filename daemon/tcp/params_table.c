@@ -75,3 +75,13 @@ void params_drop(struct engine *e, const struct tcp_params *held)
 	e->params.free = id;
 	e->params.used--;
 }
+
+uint32_t params_id(const struct engine *e, const struct tcp_params *held)
+{
+	return (uint32_t)(set_of(e, held) - e->params.all);
+}
+
+const struct tcp_params *params_at(const struct engine *e, uint32_t id)
+{
+	return &e->params.all[id].params;
+}

@@ -563,7 +563,7 @@ void engine_input(struct engine *e, vtime now, const struct segment *seg,
 {
 	const uint32_t hash = table_hash(e, &seg->flow);
 	const uint32_t id = table_find(e, &seg->flow, hash);
-	struct tcb *const t = id ? slot_tcb(e, id - 1) : NULL;
+	struct tcb *t;
 	struct segment mine; /* the steps trim it */
 
 	engine_clock(e, now);
@@ -576,5 +576,7 @@ void engine_input(struct engine *e, vtime now, const struct segment *seg,
 	e->counters.segments_in += pieces(seg);
 	if (ret_delivery)
 		*ret_delivery = (struct delivery){ 0 };
-	arrives(e, t, &mine, hash, ret_delivery);
+	t = id ? slot_arrived(e, id - 1) : NULL;
+	if (!id || t) /* else it has not come: the peer sends it again */
+		arrives(e, t, &mine, hash, ret_delivery);
 }

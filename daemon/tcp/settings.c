@@ -8,7 +8,8 @@
 
 int conn_params(const struct engine *e, conn_id id, struct tcp_params *ret_params)
 {
-	const struct tcb *t = engine_find(e, id);
+	struct tcb copy;
+	const struct tcb *const t = engine_look(e, id, &copy);
 
 	if (!t)
 		return -EBADF;

@@ -55,6 +55,7 @@ static uint32_t slab_take(struct slabs *s, uint8_t class)
 		id = s->empty;
 		list_take(s, &s->empty, id);
 		s->empty_n--;
+		s->idle = s->idle < s->empty_n ? s->idle : s->empty_n;
 	} else if (s->returned) {
 		id = s->returned;
 		list_take(s, &s->returned, id);
@@ -134,8 +135,9 @@ void *slabs_return(struct slabs *s, uint32_t keep)
 {
 	const uint32_t id = s->empty;
 
-	if (s->empty_n <= keep)
+	if (s->idle <= keep)
 		return NULL;
+	s->idle--;
 	list_take(s, &s->empty, id);
 	s->empty_n--;
 	list_put(s, &s->returned, id);

@@ -28,6 +28,7 @@ struct slabs {
 		[SLAB_CLASSES]; /* octets of an object, ascending, multiples of SLAB_UNIT; 0 ends */
 	uint32_t room[SLAB_CLASSES]; /* slabs with room */
 	uint32_t empty, empty_n; /* without an object, their memory still held */
+	uint32_t idle; /* of them, those that were not needed since slabs_look() */
 	uint32_t returned; /* without an object, and without memory */
 	uint32_t used; /* objects */
 	uint64_t used_bytes; /* in them, as their classes have it */
@@ -39,12 +40,17 @@ uint32_t slabs_for(uint32_t n, uint32_t size);
 /* 0: no slab is left, or no class is so large. The object's content is undefined. */
 uint32_t slabs_take(struct slabs *s, uint32_t bytes);
 void slabs_put(struct slabs *s, uint32_t ref);
-/* A slab whose memory is not needed: from now on its content is taken for undefined. At least `keep` of
- * them stay. NULL: there is none. */
+/* A slab that was not needed since slabs_look(): from now on its content is taken for undefined. At least
+ * `keep` of them stay. NULL: there is none. */
 void *slabs_return(struct slabs *s, uint32_t keep);
 /* Walks the places that may hold an object of class 0, where that is the only one: from *cursor (0 to
  * start). 0 ends. A place may be free: who walks finds out. */
 uint32_t slabs_next(const struct slabs *s, uint32_t *cursor);
+
+static inline void slabs_look(struct slabs *s)
+{
+	s->idle = s->empty_n;
+}
 
 static inline void *slabs_at(const struct slabs *s, uint32_t ref)
 {

@@ -25,11 +25,18 @@ struct limit {
 /* RFC 5682: which acknowledgement after a timeout is waited for. */
 enum frto { FRTO_NONE, FRTO_FIRST, FRTO_SECOND };
 
+/* A place in a list by age, of a TCB or of a connection at rest. */
+struct aged {
+	struct link link;
+	uint32_t conn; /* slot */
+};
+
 struct tcb {
 	struct flow flow; /* for as long as it lives: MUST-45 */
 	uint32_t slot; /* which names it */
 	enum tcp_state state;
 
+	bool busy; /* since the hand of engine.rounds came by */
 	bool in_use; /* allocated and not released: conn_ids of gen are valid */
 	bool passive; /* MUST-11 */
 	bool opened; /* was ESTABLISHED */
@@ -140,7 +147,7 @@ struct tcb {
 
 	struct link out; /* engine.out: something may be sent */
 	struct link reporting; /* engine.reporting: reports is not 0 */
-	struct link age; /* listener.half_open in SYN-RECEIVED, engine.time_wait in TIME-WAIT */
+	struct aged age; /* listener.half_open in SYN-RECEIVED, engine.time_wait in TIME-WAIT */
 	struct link waiting; /* engine.waiting: for a chunk to send with */
 	unsigned reports; /* enum report_kind */
 
@@ -157,13 +164,15 @@ struct tcb {
 /* What a conn_id names. There is one for each connection, in use or not. */
 struct slot {
 	uint32_t gen;
-	uint32_t where; /* of its TCB, in engine.tcbs; 0: free */
+	uint32_t where; /* of its TCB, in engine.tcbs; with SLOT_RESTS in engine.rests; 0: free */
 	struct {
 		uint32_t hash;
 		uint32_t
 			next; /* slot + 1 in the bucket's chain; BY_FLOW: in the free list while free */
 	} by[2]; /* enum table_by */
 };
+
+#define SLOT_RESTS (1U << 31)
 
 enum table_by { BY_FLOW, BY_SERIAL, BY__COUNT };
 
@@ -228,7 +237,14 @@ struct engine {
 	struct slot *slots; /* conns_max */
 	uint32_t slots_fresh; /* those below were used at some time */
 	uint32_t slots_free; /* slot + 1 */
-	struct slabs tcbs;
+	struct slabs tcbs; /* working */
+	struct slabs rests; /* rest.c */
+	struct {
+		uint32_t hand; /* a cursor of tcbs */
+		bool more; /* in this round somebody was busy, or had to wait for the driver */
+		bool wanted; /* somebody may be quiet by the next */
+		vtime next; /* when that begins */
+	} rounds;
 	struct table tables[BY__COUNT];
 	struct params_table params;
 	uint32_t ephemeral; /* RFC 6056: counts local ports given out */
@@ -318,7 +334,10 @@ static inline uint32_t tcb_rcv_wnd(const struct tcb *t)
 void engine_clock(struct engine *e, vtime now);
 /* For what may be called while a delivery is unanswered. */
 void engine_clock_delivering(struct engine *e, vtime now);
-struct tcb *engine_find(const struct engine *e, conn_id id);
+/* NULL: stale. It works from now on. */
+struct tcb *engine_find(struct engine *e, conn_id id);
+/* The same to read only: a copy when it rests. */
+const struct tcb *engine_look(const struct engine *e, conn_id id, struct tcb *copy);
 conn_id engine_id(const struct engine *e, const struct tcb *t);
 /* A new TCB in state CLOSED or LISTEN, in the table under its flow. NULL: conns_max. */
 struct tcb *tcb_new(struct engine *e, enum tcp_state state, const struct flow *f, uint32_t hash);
@@ -341,10 +360,51 @@ void engine_edge(struct engine *e, const struct endpoint *local, uint32_t slot, 
 		 enum tcp_state to, enum cause cause, enum rule rule);
 bool limit_allows(struct limit *l, vtime now, uint32_t max, uint64_t period_us);
 
-/* The TCB of a slot in use. */
-struct tcb *slot_tcb(const struct engine *e, uint32_t slot);
+/* The same for a stranger's sake. NULL: too many are working. */
+struct tcb *slot_arrived(struct engine *e, uint32_t slot);
+/* To read only: a copy when it rests. */
+const struct tcb *slot_look(const struct engine *e, uint32_t slot, struct tcb *copy);
 bool slot_has_flow(const struct engine *e, uint32_t slot, const struct flow *f);
 uint64_t slot_serial(const struct engine *e, uint32_t slot);
+
+static inline bool slot_rests(const struct engine *e, uint32_t slot)
+{
+	return e->slots[slot].where & SLOT_RESTS;
+}
+
+/* The TCB of a slot in use that does not rest. */
+static inline struct tcb *slot_tcb(const struct engine *e, uint32_t slot)
+{
+	return slabs_at(&e->tcbs, e->slots[slot].where);
+}
+
+struct tcb *rest_wake(struct engine *e, uint32_t slot);
+
+/* The same of one that may rest: then it does no more. */
+static inline struct tcb *slot_wake(struct engine *e, uint32_t slot)
+{
+	struct tcb *t;
+
+	if (slot_rests(e, slot))
+		return rest_wake(e, slot);
+	t = slot_tcb(e, slot);
+	t->busy = e->rounds.wanted = true;
+	return t;
+}
+
+/* rest.c. A slot here is of a connection that rests, but for rest_try() and rest_check(). */
+/* When it may; then t is gone. */
+bool rest_try(struct engine *e, struct tcb *t);
+void rest_if_waiting(struct engine *e, struct tcb *t);
+void rest_look(const struct engine *e, uint32_t slot, struct tcb *ret_copy);
+bool rest_has_flow(const struct engine *e, uint32_t slot, const struct flow *f);
+uint64_t rest_serial(const struct engine *e, uint32_t slot);
+vtime rest_due(const struct engine *e, uint32_t slot);
+struct timer_node *rest_node(const struct engine *e, uint32_t slot);
+/* Before one more is to work: others go to rest when there are many. False: there is no room for a stranger.
+ * Nobody may hold a TCB that could rest. */
+bool rest_make_room(struct engine *e, bool stranger);
+void rest_check(const struct engine *e, const struct tcb *t);
 
 /* table.c */
 uint32_t table_hash(const struct engine *e, const struct flow *f);
@@ -361,6 +421,8 @@ void table_remove(struct engine *e, enum table_by by, uint32_t slot);
 const struct tcp_params *params_take(struct engine *e, const struct tcp_params *p);
 const struct tcp_params *params_hold(struct engine *e, const struct tcp_params *held);
 void params_drop(struct engine *e, const struct tcp_params *held); /* NULL is nothing */
+uint32_t params_id(const struct engine *e, const struct tcp_params *held);
+const struct tcp_params *params_at(const struct engine *e, uint32_t id);
 
 /* listeners.c */
 /* Room for one more connection whose peer has shown that he hears us: in LISTEN, the listener's. NULL: there

@@ -67,16 +67,17 @@ void tcb_start_time_wait(struct engine *e, struct tcb *t, enum rule rule)
 		for (unsigned i = 0; i < TIMER__COUNT; i++)
 			timer_clear(t, (enum timer_kind)i);
 	} else {
-		list_remove(&t->age);
-		list_append(&e->time_wait, &t->age);
+		list_remove(&t->age.link);
+		list_append(&e->time_wait, &t->age.link);
 	}
 	/* MUST-13 */
 	timer_set(e, t, TIMER_TIME_WAIT, vtime_add(e->now, 2 * t->params->msl_us));
 	if (e->counters.conns_by_state[ST_TIME_WAIT] > e->cfg.time_wait_max) {
-		struct tcb *oldest = LINK_OWNER(list_first(&e->time_wait), struct tcb, age);
+		const uint32_t oldest = LINK_OWNER(e->time_wait.next, struct aged, link)->conn;
 
 		e->counters.time_wait_cut_short++;
-		tcb_end(e, oldest, END_NORMAL, CAUSE_TIMER, TIMER_TIME_WAIT, RULE_TIME_WAIT_MAX);
+		tcb_end(e, slot_wake(e, oldest), END_NORMAL, CAUSE_TIMER, TIMER_TIME_WAIT,
+			RULE_TIME_WAIT_MAX);
 	}
 }
 
@@ -203,15 +204,33 @@ static void expire(struct engine *e, struct tcb *t)
 	}
 }
 
+/* The node of a connection at rest stood where a timer was: is the next not due yet? */
+static bool sleeps_on(struct engine *e, uint32_t slot)
+{
+	const vtime next = rest_due(e, slot);
+
+	if (!vtime_before(e->now, next))
+		return false;
+	if (vtime_is_set(next))
+		wheel_set(&e->wheel, rest_node(e, slot), next);
+	return true;
+}
+
 void engine_expire(struct engine *e, vtime now)
 {
 	struct timer_node *n;
 
 	engine_clock(e, now);
 	while ((n = wheel_expire(&e->wheel, now))) {
-		struct tcb *t = LINK_OWNER(n, struct tcb, node);
+		const uint32_t slot = n->conn;
+		struct tcb *t;
 		vtime next;
 
+		if (slot_rests(e, slot) && sleeps_on(e, slot))
+			continue;
+		if (slot_rests(e, slot))
+			(void)rest_make_room(e, false);
+		t = slot_wake(e, slot);
 		expire(e, t);
 		next = tcb_next_timer(t);
 		if (vtime_is_set(next) && vtime_before(now, next))

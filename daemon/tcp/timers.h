@@ -17,6 +17,7 @@ struct timer_node {
 	struct link link;
 	vtime at; /* meaningful while linked */
 	uint16_t slot; /* level * WHEEL_SLOTS + index, while linked */
+	uint32_t conn; /* its owner's: the wheel does not look at it */
 };
 
 struct wheel {
@@ -33,6 +34,15 @@ void wheel_clear(struct wheel *w, struct timer_node *n);
 struct timer_node *wheel_expire(struct wheel *w, vtime now);
 /* A lower bound of the earliest instant, exact when few nodes share its slot. VTIME_NEVER: empty. */
 vtime wheel_deadline(const struct wheel *w);
+
+/* `to` runs in the place of `from`, if that runs. */
+static inline void timer_node_move(struct timer_node *from, struct timer_node *to)
+{
+	to->at = from->at;
+	to->slot = from->slot;
+	to->conn = from->conn;
+	list_replace(&from->link, &to->link);
+}
 
 static inline bool timer_node_runs(const struct timer_node *n)
 {

@@ -58,6 +58,7 @@ int engine_connect(struct engine *e, vtime now, const struct conn_open *open, co
 	if (table_find(e, &f, hash))
 		return -EADDRINUSE;
 	params = params_take(e, &open->params);
+	(void)rest_make_room(e, false);
 	t = params ? tcb_new(e, ST_CLOSED, &f, hash) : NULL;
 	if (!t) {
 		params_drop(e, params);
@@ -148,7 +149,8 @@ int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t 
 
 unsigned conn_peek(const struct engine *e, conn_id id, struct span *ret_spans, unsigned max)
 {
-	const struct tcb *t = engine_find(e, id);
+	struct tcb copy;
+	const struct tcb *const t = engine_look(e, id, &copy);
 
 	return t ? recvq_spans(&e->pool, &t->recvq, ret_spans, max) : 0;
 }
@@ -200,7 +202,8 @@ int conn_receive(struct engine *e, vtime now, conn_id id, void *buf, size_t len,
 
 bool conn_at_eof(const struct engine *e, conn_id id)
 {
-	const struct tcb *t = engine_find(e, id);
+	struct tcb copy;
+	const struct tcb *const t = engine_look(e, id, &copy);
 
 	return t && t->rcv.fin && t->recvq.unread == 0;
 }
@@ -361,7 +364,8 @@ static void status_of_data(const struct engine *e, const struct tcb *t, struct c
 
 int conn_status(const struct engine *e, conn_id id, struct conn_status *ret_status)
 {
-	const struct tcb *t = engine_find(e, id);
+	struct tcb copy;
+	const struct tcb *const t = engine_look(e, id, &copy);
 
 	if (!t)
 		return -EBADF;

@@ -31,6 +31,7 @@ struct fuzz {
 	vtime now;
 	struct tcp_params params;
 	conn_id ids[IDS];
+	bool rest; /* all who may, after each step */
 	bool live[IDS], told[IDS]; /* told: REPORT_CLOSED came, not yet released */
 	uint8_t path[256]; /* by serial: last state plus one */
 	listener_id listener;
@@ -493,6 +494,8 @@ static void change_other(struct fuzz *f, unsigned op)
 	if (n & 8)
 		engine_set_unserved(f->e, &f->params);
 	(void)engine_listener_set_room(f->e, f->listener, n & 6 ? UINT32_MAX : n >> 3 & 3);
+	if (n & 512)
+		(void)engine_rest(f->e, f->now);
 	(void)engine_listener_status(f->e, f->listener, &st);
 }
 
@@ -554,6 +557,8 @@ static void one(struct fuzz *f)
 	/* The mutator's idea of an operation's length is this one's. */
 	assert(had - f->in.n == (bytes < had ? bytes : had));
 	find_ids(f);
+	if (f->rest)
+		engine_rest_all(f->e);
 	engine_check(f->e);
 }
 
@@ -582,6 +587,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.syn_received_max = 2,
 		.time_wait_max = 1 + (shape >> 2 & 1),
 		.chunks_max = 1 + (shape >> 3 & 3),
+		.working_max = 1 + (shape >> 2 & 3),
+		.working_cache = 1 + (shape >> 4 & 3),
 		.segment_bytes_max = shape & 32 ? 500 : 0,
 		.local_port_min = 60000,
 		.local_port_max = 60001,
@@ -595,6 +602,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	shown = getenv("FUZZ_SHOW") != NULL;
 	show("conns %u chunks %u", cfg.conns_max, cfg.chunks_max);
+	f.rest = shape & 128;
 	f.now.us = shape & 64 ? 0 : 0xffffffffU * 4ULL;
 	f.e = engine_init(mem, &cfg, f.now);
 	tcp_params_default(&f.params);

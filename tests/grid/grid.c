@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every state x every segment x where its numbers lie, against the oracle's reading of RFC 9293 3.10.7.
  *
- * usage: grid [CELL | first]	all cells; or one, which is shown; or as far as the first that differs
+ * usage: grid [CELL | first] [rest]	all cells; or one, which is shown; or as far as the first that differs
+ *					rest: connections rest whenever they may
  *
  * A cell is reached through the segments and user calls that lead to its state, each compared as well.
  * When its segment is one that is kept for later, what is missing in front of it follows.
@@ -252,11 +253,12 @@ int main(int argc, char **argv)
 	const unsigned all = ACKS * SEQS * TEXTS * FLAGS * (unsigned)ARRAY_SIZE(starts) * STAMPS *
 			     2 * PLACE__COUNT;
 	const bool first_only = argc > 1 && !strcmp(argv[1], "first");
-	const bool one = argc > 1 && !first_only;
+	const bool one = argc > 1 && !first_only && strcmp(argv[1], "rest") != 0;
 	const unsigned first = one ? (unsigned)strtoul(argv[1], NULL, 10) : 0;
 	unsigned played = 0, bad = 0;
 	struct cell c;
 
+	w.rest = argc > 1 && !strcmp(argv[argc - 1], "rest");
 	for (unsigned n = first; n < (one ? first + 1 : all) && !(first_only && bad); n++) {
 		if (!cell_of(n, &c))
 			continue;

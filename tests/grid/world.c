@@ -138,6 +138,8 @@ static void pump(struct world *w)
 	}
 	while (engine_next_trace(w->e, &trace))
 		;
+	if (w->rest)
+		engine_rest_all(w->e);
 	engine_check(w->e);
 }
 

@@ -14,6 +14,7 @@ struct world {
 	vtime now;
 	struct flow flow;
 	listener_id listener;
+	bool rest; /* connections rest whenever they may */
 	uint32_t flows; /* used so far: each connection has a flow of its own */
 	struct tcp_params params;
 

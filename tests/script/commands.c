@@ -68,6 +68,8 @@ static const struct field engine_fields[] = {
 	FIELD(engine_config, listeners_max),
 	FIELD(engine_config, syn_received_max),
 	FIELD(engine_config, time_wait_max),
+	FIELD(engine_config, working_max),
+	FIELD(engine_config, working_cache),
 	FIELD(engine_config, chunks_max),
 	FIELD(engine_config, segment_bytes_max),
 	FIELD(engine_config, local_port_min),
@@ -122,6 +124,7 @@ static const struct field counter_fields[] = {
 	FIELD(engine_counters, conns),
 	FIELD(engine_counters, chunks_used),
 	FIELD(engine_counters, chunks_peak),
+	FIELD(engine_counters, conns_resting),
 	{ NULL, 0, 0 },
 };
 
@@ -846,6 +849,11 @@ static void do_find_serial(void)
 		fail("a serial that nobody has was found");
 }
 
+static void do_rest(void)
+{
+	engine_rest_all(w.e);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -892,6 +900,7 @@ static const struct {
 	{ "holes", do_holes, false },
 	{ "consume", do_consume, false },
 	{ "listener-apply", do_listener_apply, false },
+	{ "rest", do_rest, false },
 	{ "find-serial", do_find_serial, false },
 };
 

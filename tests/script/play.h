@@ -55,6 +55,7 @@ struct world {
 	struct engine_config cfg;
 	struct tcp_params params;
 	vtime now, start;
+	bool rest; /* --rest: connections rest whenever they may */
 	uint16_t link_mtu;
 	uint8_t fast_open[8]; /* the last cookie that was sent */
 	bool direct; /* connections ask for direct delivery as they open */

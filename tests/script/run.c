@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Plays packet scripts against one engine in virtual time.
  *
- * usage: run [--edges FILE] SCRIPT...	plays; FILE gets the transitions taken, one a line
+ * usage: run [--rest] [--edges FILE] SCRIPT...	plays; FILE gets the transitions taken, one a line;
+ *				--rest: all connections are at rest between any two lines, if they may
  *	  run --legal			prints the transitions of the state diagram
  *
  * A line is an optional `+SECONDS` (or +20ms, +5us), which moves the clock, and then one thing that is
@@ -30,7 +31,8 @@
  *   before the SYN leaves), send N [takes N], read N
  *   (exactly N wait) or read N part, consume N (in place), listener-apply, unserved-apply (for no listener), close [operator], abort [operator], stop-reading, release,
  *   direct on|off [take N], icmp KEY [seq N] [mtu N] [quoted N] (an error of icmp_errors.def that quotes our segment
- *   at N, of so many octets), link-mtu N (of a running connection's interface); each may end in `fails ENAME`
+ *   at N, of so many octets), link-mtu N (of a running connection's interface), rest (who may goes to rest);
+ *   each may end in `fails ENAME`
  * Short cuts: establish [active] [win N] [rtt SECONDS] [<options>] (a whole handshake; mss 1000), permute N LEN [overlap N]
  *   (N segments in every order), repeat N [batch] FLAGS SEQ:END ... (the same arrives N times), holes N LEN
  *   (N segments with holes between them, then all of it again), drain (what was sent needs no line)
@@ -83,11 +85,12 @@ static void play_line(void)
 	command();
 }
 
-static void play_file(const char *path)
+static void play_file(const char *path, bool rest)
 {
 	FILE *const f = fopen(path, "r");
 
 	world_begin(path);
+	w.rest = rest;
 	if (!f)
 		fail("cannot be opened");
 	while (fgets(w.line.text, sizeof(w.line.text), f)) {
@@ -112,22 +115,27 @@ static void print_edges(FILE *to, bool legal)
 int main(int argc, char **argv)
 {
 	const char *edges = NULL;
+	bool rest = false;
 	int i = 1;
 
 	if (argc == 2 && !strcmp(argv[1], "--legal")) {
 		print_edges(stdout, true);
 		return 0;
 	}
-	if (argc > 3 && !strcmp(argv[1], "--edges")) {
-		edges = argv[2];
-		i = 3;
+	if (i < argc && !strcmp(argv[i], "--rest")) {
+		rest = true;
+		i++;
+	}
+	if (argc > i + 2 && !strcmp(argv[i], "--edges")) {
+		edges = argv[i + 1];
+		i += 2;
 	}
 	if (i >= argc) {
-		fprintf(stderr, "usage: run [--edges FILE] SCRIPT...\n");
+		fprintf(stderr, "usage: run [--rest] [--edges FILE] SCRIPT...\n");
 		return 2;
 	}
 	for (; i < argc; i++)
-		play_file(argv[i]);
+		play_file(argv[i], rest);
 	if (edges) {
 		FILE *const f = fopen(edges, "w");
 

@@ -221,6 +221,8 @@ static void pump_once(void)
 		take_segment(&s);
 	take_reports();
 	take_traces();
+	if (w.rest)
+		engine_rest_all(w.e);
 	engine_check(w.e);
 }
 

@@ -5,6 +5,8 @@
  *	  sim shrink SEED [WORD...]	a run that fails, made short: its line, and every packet of it
  *	  sim all N [FIRST]	N seeds; every 25th twice: same seed, same packets
  *	  sim masks N		each way to lose some of the first N packets, on several kinds of exchange
+ *	  sim rest N [FIRST]	N seeds, each twice: all connections at rest whenever they may be, and none
+ *				ever. Packets, reports and statuses must be the same
  *	  sim --edges FILE ...	and FILE gets the transitions taken, one a line
  *
  * Even seeds are orderly: both sides close, every octet must arrive, every end is `normal`. Odd seeds
@@ -84,6 +86,11 @@ struct sim {
 static char reproduce[ONLY_MAX * 12];
 static const struct net *net_of_run;
 static uint32_t edges_taken[ST__COUNT];
+static uint64_t wakes_seen;
+
+/* Of this run: who rests, and a hash of reports and statuses. */
+static enum resting { REST_AS_IT_IS, REST_ALWAYS, REST_NEVER } resting;
+static uint64_t told;
 
 static void on_abort(int sig)
 {
@@ -158,6 +165,99 @@ static void ghost(struct sim *s, unsigned me, const struct report *r)
 		conn_release(s->side[me].e, r->id);
 }
 
+WRAPS static void mix(uint64_t v)
+{
+	told = (told ^ v ^ v >> 32) * 0x100000001b3U;
+}
+
+static void mix_status(struct sim *s, unsigned me, conn_id id)
+{
+	struct conn_status st;
+
+	if (conn_status(s->side[me].e, id, &st))
+		fail(s, "side %u: a connection without a status", me);
+	const uint64_t all[] = {
+		st.serial,
+		st.cookie,
+		st.state,
+		st.flow.local.port,
+		st.flow.remote.port,
+		st.passive,
+		st.opened,
+		st.local_fin,
+		st.remote_fin,
+		st.closed_by,
+		st.reason,
+		st.soft_error,
+		st.created_at.us,
+		st.opened_at.us,
+		st.closed_at.us,
+		st.state_since.us,
+		st.timer_at.us,
+		st.iss.v,
+		st.irs.v,
+		st.snd_una.v,
+		st.snd_nxt.v,
+		st.rcv_nxt.v,
+		st.snd_wnd,
+		st.rcv_wnd,
+		st.snd_wscale,
+		st.rcv_wscale,
+		st.timestamps,
+		st.window_scaling,
+		st.sack,
+		st.ecn,
+		st.cwnd_bytes,
+		st.ssthresh_bytes,
+		st.congestion_control[0],
+		st.snd_mss,
+		st.rcv_mss,
+		st.path_mtu,
+		st.srtt_us,
+		st.rttvar_us,
+		st.rttmin_us,
+		st.rto_us,
+		st.backoffs,
+		st.send_queue_bytes,
+		st.unacked_bytes,
+		st.receive_queue_bytes,
+		st.reassembly_bytes,
+		st.bytes_in,
+		st.bytes_out,
+		st.segments_in,
+		st.segments_out,
+		st.retransmitted_segments,
+		st.retransmitted_bytes,
+		conn_at_eof(s->side[me].e, id),
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		mix(all[i]);
+}
+
+/* What can be seen of all connections. Before it some go to rest, or all that may. */
+static void look(struct sim *s, unsigned me)
+{
+	struct engine *const e = s->side[me].e;
+	uint32_t cursor = 0;
+	conn_id id, again;
+
+	if (resting == REST_ALWAYS)
+		engine_rest_all(e);
+	engine_check(e);
+	if (resting == REST_AS_IT_IS)
+		return;
+	mix(engine_deadline(e).us);
+	while (engine_next_conn(e, &cursor, &id)) {
+		struct conn_status st;
+
+		mix_status(s, me, id);
+		if (conn_status(e, id, &st) || !engine_find_serial(e, st.serial, &again) ||
+		    again.slot != id.slot || again.gen != id.gen)
+			fail(s, "side %u: serial %" PRIu64 " is not found", me, st.serial);
+	}
+}
+
 static void read_some(struct sim *s, unsigned me, unsigned conn, size_t most);
 
 static void take_report(struct sim *s, unsigned me, const struct report *r)
@@ -166,6 +266,8 @@ static void take_report(struct sim *s, unsigned me, const struct report *r)
 
 	if (conn_status(s->side[me].e, r->id, &st))
 		fail(s, "side %u: report for a stale connection", me);
+	mix(r->kinds ^ (uint64_t)r->reason << 32);
+	mix(r->serial ^ s->now.us);
 	const int conn = conn_of(me, &st.flow);
 
 	if (conn < 0 || conn >= CONNS)
@@ -454,7 +556,7 @@ static void pump(struct sim *s, unsigned me)
 		side->tx_wake = vtime_add(s->now, 50);
 	take_traces(s, me, CAUSE_USER);
 	look_at_all(s, me, false);
-	engine_check(side->e);
+	look(s, me);
 }
 
 static void input(struct sim *s, struct packet *p)
@@ -540,12 +642,13 @@ static bool step(struct sim *s)
 		input(s, p);
 		take_traces(s, p->to, CAUSE_SEGMENT);
 		look_at_all(s, p->to, false);
-		engine_check(s->side[p->to].e);
+		look(s, p->to);
 		net_drop(p);
 	}
 	for (unsigned me = 0; me < 2; me++) {
 		engine_expire(s->side[me].e, s->now);
 		look_at_all(s, me, true);
+		look(s, me);
 		take_traces(s, me, CAUSE_TIMER);
 		pump(s, me);
 	}
@@ -583,6 +686,12 @@ static void choose_params(struct sim *s, struct tcp_params *p)
 	p->window_scaling = chance(r, 600);
 	p->rfc5961 = chance(r, 800);
 	p->sack = chance(r, 600);
+	if (resting != REST_AS_IT_IS) { /* for its timer, which runs at rest */
+		p->keepalive = s->plan->seed % 3 == 0;
+		p->keepalive_time_us = 1500000;
+		p->keepalive_interval_us = 700000;
+		p->keepalive_probes = 20;
+	}
 	if (plan_without(s->plan, KNOB_options)) {
 		p->timestamps = p->window_scaling = p->sack = false;
 		p->ecn = TCP_ECN_OFF;
@@ -683,6 +792,7 @@ static void make_side(struct sim *s, unsigned me)
 		.secret = { rnd(r), rnd(r) },
 		.serial_first = 1,
 		.serial_step = 1,
+		.no_rest = resting == REST_NEVER,
 	};
 	side->burst = PICK(r, 1, 4, 1000);
 	if (plan_without(s->plan, KNOB_burst))
@@ -778,6 +888,7 @@ static void check_end(struct sim *s, unsigned me)
 	struct engine_counters c;
 
 	engine_counters(side->e, &c);
+	wakes_seen += c.wakes;
 	for (unsigned i = 0; i < s->conns; i++) {
 		const struct app *const a = &side->app[i];
 
@@ -827,6 +938,7 @@ static uint64_t run(const struct plan *p, bool verbose)
 	write_reproduce(p);
 	*s = (struct sim){ .plan = p, .rough = p->seed & 1, .verbose = verbose };
 	net_of_run = &s->net;
+	told = 0;
 	s->rng.s = p->seed;
 	s->now.us = 1000000;
 	begin(s);
@@ -852,7 +964,7 @@ static uint64_t run(const struct plan *p, bool verbose)
 			edges_taken[k] |= edges[k];
 		free(s->side[me].mem);
 	}
-	const uint64_t hash = s->net.hash;
+	const uint64_t hash = s->net.hash ^ told;
 
 	if (verbose)
 		printf("seed %" PRIu64 ": %" PRIu64 " packets, %" PRIu64
@@ -879,6 +991,29 @@ static void run_all(uint64_t n, uint64_t first)
 		}
 	}
 	printf("%" PRIu64 " seeds\n", n);
+}
+
+static void run_rest(uint64_t n, uint64_t first)
+{
+	static struct plan p;
+
+	for (uint64_t seed = first; seed < first + n; seed++) {
+		plan_init(&p, seed);
+		resting = REST_NEVER;
+		const uint64_t never = run(&p, false);
+
+		resting = REST_ALWAYS;
+		if (never != run(&p, false)) {
+			fprintf(stderr, "rest changed it\nreproduce: sim rest 1 %" PRIu64 "\n",
+				seed);
+			exit(1);
+		}
+	}
+	if (!wakes_seen) {
+		fprintf(stderr, "nobody was ever at rest\n");
+		exit(1);
+	}
+	printf("%" PRIu64 " seeds, %" PRIu64 " times somebody woke\n", n, wakes_seen);
 }
 
 /* Even seeds, so that every end must be a normal one: a dozen kinds of exchange. */
@@ -969,6 +1104,8 @@ int main(int argc, char **argv)
 	}
 	if (argc >= 3 && !strcmp(argv[1], "all"))
 		run_all(strtoull(argv[2], NULL, 0), argc > 3 ? strtoull(argv[3], NULL, 0) : 1);
+	else if (argc >= 3 && !strcmp(argv[1], "rest"))
+		run_rest(strtoull(argv[2], NULL, 0), argc > 3 ? strtoull(argv[3], NULL, 0) : 1);
 	else if (argc == 3 && !strcmp(argv[1], "masks") && atoi(argv[2]) > 0 && atoi(argv[2]) < 40)
 		run_masks((unsigned)atoi(argv[2]));
 	else
