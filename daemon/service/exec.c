@@ -365,7 +365,8 @@ static void set_variable(struct environment *env, const char *name, const char *
 
 static void fill_environment(struct environment *env, const struct session *s)
 {
-	const struct endpoint *const local = &s->flow.local, *const remote = &s->flow.remote;
+	const struct flow flow = session_flow(s);
+	const struct endpoint *const local = &flow.local, *const remote = &flow.remote;
 	const struct service *const v = s->service;
 	char ours[ADDR_TEXT], theirs[ADDR_TEXT];
 
@@ -401,16 +402,18 @@ struct arguments {
 
 static const char *expansion(const struct session *s, char letter, char buf[static ADDR_TEXT])
 {
+	const struct flow flow = session_flow(s);
+
 	switch (letter) {
 	case 'r':
-		return addr_format(&s->flow.remote.addr, buf);
+		return addr_format(&flow.remote.addr, buf);
 	case 'l':
-		return addr_format(&s->flow.local.addr, buf);
+		return addr_format(&flow.local.addr, buf);
 	case 'R':
-		(void)snprintf(buf, ADDR_TEXT, "%u", s->flow.remote.port);
+		(void)snprintf(buf, ADDR_TEXT, "%u", flow.remote.port);
 		return buf;
 	case 'L':
-		(void)snprintf(buf, ADDR_TEXT, "%u", s->flow.local.port);
+		(void)snprintf(buf, ADDR_TEXT, "%u", flow.local.port);
 		return buf;
 	case 'c':
 		(void)snprintf(buf, ADDR_TEXT, "%" PRIu64, s->serial);
@@ -531,12 +534,13 @@ static int exec_open(struct session *s)
 {
 	struct service_host *const h = s->host;
 	struct service *const v = s->service;
+	const struct flow flow = session_flow(s);
 	struct exec *x;
 	int rc;
 
 	if (!h->spawner || h->exec->lost)
 		return -EPIPE;
-	rc = enter(v, h, &s->flow.remote.addr);
+	rc = enter(v, h, &flow.remote.addr);
 	if (rc)
 		return rc;
 	x = calloc(1, sizeof(*x));
@@ -547,11 +551,11 @@ static int exec_open(struct session *s)
 	}
 	if (rc) {
 		if (v->options.max_processes_per_peer)
-			peers_leave(&v->processes_of, &s->flow.remote.addr);
+			peers_leave(&v->processes_of, &flow.remote.addr);
 		free(x);
 		return rc;
 	}
-	x->peer = s->flow.remote.addr;
+	x->peer = flow.remote.addr;
 	x->host = h;
 	x->session = s;
 	x->serial = s->serial;

@@ -138,12 +138,14 @@ static int announce(const struct relay *r)
 {
 	const struct relay_config *const cfg = r->session->service->relay;
 	uint8_t header[PROXY_HEADER_MAX];
+	struct flow flow;
 	size_t len;
 	ssize_t n;
 
 	if (!cfg->proxy)
 		return 0;
-	len = proxy_header(cfg->proxy, &r->session->flow, header);
+	flow = session_flow(r->session);
+	len = proxy_header(cfg->proxy, &flow, header);
 	n = send(r->fd, header, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	return n == (ssize_t)len ? 0 : n < 0 ? -errno : -ENOBUFS;
 }

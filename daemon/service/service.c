@@ -210,16 +210,30 @@ void service_host_kill(struct service_host *h)
 }
 
 void session_init(struct session *s, struct service_host *h, conn_id id, uint64_t serial,
-		  const struct flow *flow, struct service *service)
+		  struct service *service)
 {
 	*s = (struct session){ .host = h,
 			       .id = id,
 			       .serial = serial,
-			       .flow = *flow,
 			       .service = service ? service_ref(service) : NULL,
 			       .ops = service ? service->ops : &service_sink,
 			       .exit_status = INT32_MIN,
 			       .fd = -1 };
+}
+
+struct flow session_flow(const struct session *s)
+{
+	struct conn_status st = { 0 };
+
+	(void)conn_status(s->host->engine, s->id, &st);
+	return st.flow;
+}
+
+static void leave_peers(const struct session *s)
+{
+	const struct flow flow = session_flow(s);
+
+	peers_leave(&s->service->peers, &flow.remote.addr);
 }
 
 static uint32_t peer_limit(const struct session *s)
@@ -230,7 +244,8 @@ static uint32_t peer_limit(const struct session *s)
 int session_open(struct session *s)
 {
 	const uint32_t limit = peer_limit(s);
-	int rc = limit ? peers_enter(&s->service->peers, &s->flow.remote.addr, limit) : 0;
+	const struct flow flow = limit ? session_flow(s) : (struct flow){ 0 };
+	int rc = limit ? peers_enter(&s->service->peers, &flow.remote.addr, limit) : 0;
 
 	if (rc) {
 		s->host->peers_refused++;
@@ -243,7 +258,7 @@ int session_open(struct session *s)
 		return 0;
 	s->serving = false;
 	if (limit)
-		peers_leave(&s->service->peers, &s->flow.remote.addr);
+		leave_peers(s);
 	return rc;
 }
 
@@ -283,7 +298,7 @@ static void let_go(struct session *s, bool hangup)
 	if (!s->serving || ops == &service_sink)
 		return;
 	if (peer_limit(s))
-		peers_leave(&s->service->peers, &s->flow.remote.addr);
+		leave_peers(s);
 	if (ops->closed)
 		ops->closed(s, hangup);
 }

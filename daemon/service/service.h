@@ -114,12 +114,12 @@ struct service {
 	struct stream_accept *accept; /* stream of a listener; owned */
 };
 
-/* A connection as its service sees it. The worker owns it, one for each slot of the engine. */
+/* A connection as its service sees it. The worker owns it, one for each slot of the engine: what is in it is
+ * paid for by each idle connection. */
 struct session {
 	struct service_host *host; /* NULL: the slot has no session */
 	conn_id id;
 	uint64_t serial;
-	struct flow flow;
 	struct service *service; /* a reference; NULL: none */
 	const struct service_ops
 		*ops; /* service->ops, or the sink's once the service is gone. Never NULL */
@@ -166,7 +166,9 @@ const struct service_ops *service_nth(size_t n);
 /* Gives the session to its service; -Exxx: refused, nothing is held. service may be NULL: text is
  * thrown away, and the connection closed when the peer closes. */
 void session_init(struct session *s, struct service_host *h, conn_id id, uint64_t serial,
-		  const struct flow *flow, struct service *service);
+		  struct service *service);
+/* The addresses and ports of its connection: the engine knows them. */
+struct flow session_flow(const struct session *s);
 int session_open(struct session *s);
 /* The daemon stops. False: the caller is to close the connection. */
 bool session_stop(struct session *s);

@@ -374,14 +374,15 @@ uint32_t stream_accept_room(const struct stream_accept *a)
 static int hand_over(struct stream_accept *a, const struct session *s, int fd)
 {
 	char line[STREAM_LINE_BYTES], local[ENDPOINT_TEXT], remote[ENDPOINT_TEXT];
+	const struct flow flow = session_flow(s);
 	ssize_t n;
 
 	memset(line, ' ', sizeof(line));
 	(void)snprintf(line, sizeof(line),
 		       "{\"id\":%" PRIu64 ",\"local\":\"%s\",\"remote\":\"%s\",\"scope\":%" PRIu32
 		       "}",
-		       s->serial, endpoint_format(&s->flow.local, local),
-		       endpoint_format(&s->flow.remote, remote), s->flow.scope);
+		       s->serial, endpoint_format(&flow.local, local),
+		       endpoint_format(&flow.remote, remote), flow.scope);
 	line[strlen(line)] = ' ';
 	line[sizeof(line) - 1] = '\n';
 	n = send_line(a->fd, line, fd);

@@ -34,7 +34,7 @@ static void fill_row(const struct worker *w, const struct conn *c, const struct 
 		.opened_us = worker_realtime_us(w, st->opened_at),
 		.reason = st->reason,
 		.closed_by = st->closed_by,
-		.last_state = c->last_state,
+		.last_state = (enum tcp_state)c->last_state,
 		.bytes_in = st->bytes_in,
 		.bytes_out = st->bytes_out,
 		.segments_in = st->segments_in,
@@ -73,10 +73,12 @@ static void begin_conn(struct worker *w, struct conn *c, const struct conn_statu
 	struct listener *const l = st->passive ? listeners_by_cookie(w, st->cookie) : NULL;
 	struct record_connection row;
 
-	*c = (struct conn){ .listener = l, .ifindex = ifindex, .last_state = st->state };
-	session_init(&c->session, &w->host, st->id, st->serial, &st->flow, l ? l->service : NULL);
+	*c = (struct conn){ .listener = l, .ifindex = ifindex, .last_state = (uint8_t)st->state };
+	session_init(&c->session, &w->host, st->id, st->serial, l ? l->service : NULL);
 	if (l)
 		l->live++;
+	if (ifindex)
+		worker_note_mtu(w, ifindex);
 	if (!is_recorded(w))
 		return;
 	fill_row(w, c, st, &row);
@@ -138,7 +140,7 @@ void worker_drain_traces(struct worker *w, uint32_t ifindex)
 			continue;
 		c = conn_by_trace(w, &t, ifindex);
 		if (c && t.to == ST_CLOSED)
-			c->last_state = t.from;
+			c->last_state = (uint8_t)t.from;
 		record_trace(w, &t);
 	}
 }
@@ -178,17 +180,17 @@ static int end_errno(enum end_reason reason)
 /* WORKER_CONNECT's answer. */
 static void answer_connect(struct worker *w, struct conn *c, int rc, enum end_reason reason)
 {
-	struct worker_request *const req = c->connect;
+	struct worker_request *const req = c->active ? c->active->connect : NULL;
 	char text[ENDPOINT_TEXT];
 
 	if (!req)
 		return;
-	c->connect = NULL;
+	c->active->connect = NULL;
 	req->connect.ret_serial = c->session.serial;
-	req->connect.ret_flow = c->session.flow;
+	req->connect.ret_flow = session_flow(&c->session);
 	if (rc)
 		(void)errmsg(&req->err, rc, "%s: %s (%s)",
-			     endpoint_format(&c->session.flow.remote, text), strerror(-rc),
+			     endpoint_format(&req->connect.ret_flow.remote, text), strerror(-rc),
 			     end_reason_text(reason));
 	worker_answer(w, req, rc);
 }
@@ -209,15 +211,19 @@ static void on_holder(evutil_socket_t fd, short what, void *arg)
 
 void worker_forget_holder(struct conn *c)
 {
-	if (c->ev_holder)
-		event_free(c->ev_holder);
-	c->ev_holder = NULL;
+	if (!c->active)
+		return;
+	if (c->active->ev_holder)
+		event_free(c->active->ev_holder);
+	c->active->ev_holder = NULL;
 }
 
 int worker_watch_holder(struct worker *w, struct conn *c, int fd)
 {
-	c->ev_holder = event_new(w->base, fd, EV_READ | EV_ET | EV_PERSIST, on_holder, &c->session);
-	if (c->ev_holder && !event_add(c->ev_holder, NULL))
+	struct active *const a = c->active;
+
+	a->ev_holder = event_new(w->base, fd, EV_READ | EV_ET | EV_PERSIST, on_holder, &c->session);
+	if (a->ev_holder && !event_add(a->ev_holder, NULL))
 		return 0;
 	worker_forget_holder(c);
 	return -ENOMEM;
@@ -301,11 +307,12 @@ static void serve_closed(struct worker *w, struct conn *c, const struct report *
 		(void)close(c->session.fd);
 	}
 	session_fini(&c->session, r->reason != END_NORMAL);
-	if (c->owned.port) {
-		own_remove(&w->own, &c->owned);
+	if (c->active && c->active->owned.port) {
+		own_remove(&w->own, &c->active->owned);
 		if (worker_apply_owned(w))
 			worker_fail(w, "the packet socket's filter cannot be set");
 	}
+	free(c->active);
 	*c = (struct conn){ 0 };
 	conn_release(w->engine, r->id);
 	listener_conn_gone(w, l);

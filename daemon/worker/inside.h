@@ -8,6 +8,7 @@
  *	conns.c		traces and reports -> sessions and the record
  *	listeners.c	listeners, also draining ones
  *	requests.c	what the main thread asks
+ *	mtu.c		interfaces' MTUs -> connections
  */
 #pragma once
 #include <event2/event.h>
@@ -21,6 +22,7 @@
 #include "worker/worker.h"
 
 enum {
+	MTUS_MAX = 32, /* interfaces whose MTU is known to have changed or not */
 	BATCH = 64, /* frames received in one wakeup */
 	OUTPUT_MAX = 256, /* segments sent in one wakeup */
 	ASKS_MAX = 1024, /* requests on their way at a time */
@@ -42,22 +44,40 @@ struct listener {
 	char service_text[SERVICE_TEXT_MAX];
 };
 
-/* A connection: what the engine does not know of it. By the engine's slot; mapped lazily. */
-struct conn {
-	struct session session; /* session.host == NULL: there is none in this slot */
-	struct listener *listener; /* NULL: active */
+/* What only active opens have. */
+struct active {
 	struct worker_request *connect; /* not answered yet; NULL: none */
 	struct event
 		*ev_holder; /* does the holder of session.fd go before it is open? NULL: no fd */
-	struct endpoint owned; /* active, outside the local ports: an owner entry; port 0: none */
+	struct endpoint owned; /* outside the local ports: an owner entry; port 0: none */
+};
+
+/* A connection: what the engine does not know of it. By the engine's slot; mapped lazily, and small: idle
+ * ones have it too. */
+struct conn {
+	struct session session; /* session.host == NULL: there is none in this slot */
+	struct listener *listener; /* NULL: active */
+	struct active *active; /* owned; NULL: passive, or of no interest any more */
 	uint32_t ifindex; /* by which the first segment came or went */
-	enum tcp_state last_state; /* before CLOSED */
+	uint8_t last_state; /* enum tcp_state, before CLOSED */
 };
 
 /* A connection that ended before its process: its row is written again then. */
 struct epitaph {
 	struct epitaph *next;
 	struct record_connection row;
+};
+
+struct mtus {
+	struct mtu {
+		uint32_t ifindex;
+		uint16_t bytes;
+	} told[MTUS_MAX];
+	unsigned n;
+	bool full; /* more interfaces than that */
+	bool telling; /* connections from cursor on have still to hear */
+	uint32_t cursor;
+	uint64_t generation; /* of view, when it was last compared */
 };
 
 struct neigh_answer {
@@ -101,7 +121,10 @@ struct worker {
 	struct neigh_answer neigh[NEIGH_ANSWERS_MAX];
 	unsigned neigh_n;
 	uint32_t lo_ifindex;
-	uint64_t generation; /* of view, when connections were last told their MTU */
+	struct mtus mtus;
+	vtime rest_at; /* when quiet connections are looked for */
+	vtime return_at; /* when unused memory is */
+	unsigned returns_left; /* times to look for it, unless something happens */
 	bool again; /* work was left for the next wakeup */
 	bool more; /* frames may be waiting that no event will tell of */
 	bool ended; /* leave the loop */
@@ -160,6 +183,10 @@ int listeners_list(const struct worker *w, struct worker_listener **ret_list, si
 void listeners_fini(struct worker *w);
 /* Tells the link what we own now. */
 int worker_apply_owned(struct worker *w);
+
+/* mtu.c */
+void worker_note_mtu(struct worker *w, uint32_t ifindex);
+void worker_tell_mtus(struct worker *w);
 
 /* requests.c */
 void worker_serve_asks(struct worker *w);

@@ -104,15 +104,15 @@ static int choose_source(struct worker *w, struct worker_request *req, struct fl
 /* What it sends from must be ours, or we would not hear the answer. */
 static int own_source(struct worker *w, struct conn *c)
 {
+	const struct endpoint local = session_flow(&c->session).local;
 	int rc;
 
-	if (own_has(&w->own, &c->session.flow.local,
-		    netview_is_local(w->view, &c->session.flow.local.addr)))
+	if (own_has(&w->own, &local, netview_is_local(w->view, &local.addr)))
 		return 0;
-	rc = own_add(&w->own, &c->session.flow.local);
+	rc = own_add(&w->own, &local);
 	if (rc)
 		return rc;
-	c->owned = c->session.flow.local;
+	c->active->owned = local;
 	return worker_apply_owned(w);
 }
 
@@ -187,7 +187,9 @@ static int serve_connect(struct worker *w, struct worker_request *req)
 		return connect_errmsg(req, rc);
 	worker_drain_traces(w, path.ifindex);
 	c = worker_conn(w, id, path.ifindex);
-	if (!c || own_source(w, c) || queue_syn_text(w, req, id) ||
+	if (c)
+		c->active = calloc(1, sizeof(*c->active));
+	if (!c || !c->active || own_source(w, c) || queue_syn_text(w, req, id) ||
 	    (req->connect.fd >= 0 && (service_new_stream(&c->session.service) ||
 				      worker_watch_holder(w, c, req->connect.fd)))) {
 		(void)conn_abort(w->engine, w->host.now, id, CAUSE_OPERATOR, END_OUT_OF_MEMORY);
@@ -198,11 +200,11 @@ static int serve_connect(struct worker *w, struct worker_request *req)
 	c->session.fd = req->connect.fd;
 	c->session.skip = req->connect.skip;
 	if (!req->connect.early) {
-		c->connect = req;
+		c->active->connect = req;
 		return 1;
 	}
 	req->connect.ret_serial = c->session.serial;
-	req->connect.ret_flow = c->session.flow;
+	req->connect.ret_flow = session_flow(&c->session);
 	return 0;
 }
 

@@ -22,6 +22,10 @@ enum {
 	OFFSET_FRESH_US = 1000000, /* CLOCK_REALTIME is looked at this often */
 	ALIVE_US = 5000000, /* a ping not answered for so long: the thread hangs */
 	SPAWN_TELL_US = 10000000, /* between two messages that programs cannot be started */
+	RETURN_US = 1000000, /* between looks for unused memory */
+	RETURN_SOON_US = 10000, /* when there was much of it */
+	RETURNS_MAX = 64, /* pieces given back in one wakeup */
+	RETURNS_IDLE = 3, /* looks after the last thing that happened */
 	ROUNDS_MAX = 4, /* of reports and output in one wakeup */
 };
 
@@ -61,6 +65,7 @@ static void arm_timer(struct worker *w)
 
 	if (w->stop)
 		at = vtime_min(at, w->stop_at);
+	at = vtime_min(at, vtime_min(w->rest_at, w->return_at));
 	if (!vtime_before(at, w->armed))
 		return;
 	w->armed = at;
@@ -78,6 +83,39 @@ static void come_again(struct worker *w)
 		worker_fail(w, "its timer cannot be set");
 }
 
+/* Memory that the engine did not use since the last time goes back to the system, some at a time. */
+static void return_memory(struct worker *w)
+{
+	const vtime now = w->host.now;
+	size_t bytes;
+	unsigned n = 0;
+	void *p;
+
+	while (n < RETURNS_MAX && engine_next_unused(w->engine, &p, &bytes)) {
+		(void)madvise(p, bytes, MADV_DONTNEED);
+		n++;
+	}
+	if (n)
+		w->returns_left = RETURNS_IDLE;
+	else if (w->returns_left)
+		w->returns_left--;
+	w->return_at = n == RETURNS_MAX  ? vtime_add(now, RETURN_SOON_US)
+		       : w->returns_left ? vtime_add(now, RETURN_US)
+					 : VTIME_NEVER;
+}
+
+/* An idle connection costs little, and what an earlier crowd needed is not kept. */
+static void save_memory(struct worker *w)
+{
+	w->rest_at = engine_rest(w->engine, w->host.now);
+	if (vtime_before(w->rest_at, VTIME_NEVER)) {
+		w->returns_left = RETURNS_IDLE;
+		w->return_at = vtime_min(w->return_at, vtime_add(w->host.now, RETURN_US));
+	}
+	if (!vtime_before(w->host.now, w->return_at))
+		return_memory(w);
+}
+
 /* Output can make reports, and reports output; what is left after some rounds waits for the next
  * wakeup, which comes at once.
  */
@@ -86,6 +124,7 @@ static void worker_pump(struct worker *w)
 	bool served;
 
 	w->again = false;
+	worker_tell_mtus(w);
 	worker_send_neigh_answers(w);
 	engine_expire(w->engine, w->host.now);
 	for (unsigned i = 0; i < ROUNDS_MAX; i++) {
@@ -96,6 +135,7 @@ static void worker_pump(struct worker *w)
 		w->again |= served && i == ROUNDS_MAX - 1;
 	}
 	worker_step_stop(w);
+	save_memory(w);
 	arm_timer(w);
 	if (w->again || w->more)
 		come_again(w);
@@ -160,24 +200,6 @@ static void on_again(evutil_socket_t fd, short what, void *arg)
 	worker_pump(w);
 }
 
-/* An interface's MTU may have changed under a running connection. */
-static void tell_mtus(struct worker *w)
-{
-	uint32_t cursor = 0;
-	conn_id id;
-
-	if (w->generation == netview_generation(w->view))
-		return;
-	w->generation = netview_generation(w->view);
-	while (engine_next_conn(w->engine, &cursor, &id)) {
-		const struct conn *const c = &w->conns[id.slot];
-
-		if (c->session.host && c->ifindex)
-			(void)conn_set_mtu(w->engine, w->host.now, id,
-					   netview_link_mtu(w->view, c->ifindex));
-	}
-}
-
 static void on_netview(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *const w = arg;
@@ -187,7 +209,6 @@ static void on_netview(evutil_socket_t fd, short what, void *arg)
 	if (netview_update(w->view, w->host.now.us) && w->cfg.answer_neighbours &&
 	    worker_apply_owned(w))
 		worker_fail(w, "the packet socket's filter cannot be set");
-	tell_mtus(w);
 	worker_pump(w);
 }
 
@@ -220,9 +241,10 @@ static void answer_all(struct worker *w)
 	while (engine_next_conn(w->engine, &cursor, &id)) {
 		struct conn *const c = &w->conns[id.slot];
 
-		if (c->session.host && c->connect)
-			worker_answer(w, c->connect, -ESHUTDOWN);
-		c->connect = NULL;
+		if (!c->session.host || !c->active || !c->active->connect)
+			continue;
+		worker_answer(w, c->active->connect, -ESHUTDOWN);
+		c->active->connect = NULL;
 	}
 	while ((req = mailbox_take(&w->asks)))
 		worker_refuse(w, req);
@@ -424,7 +446,7 @@ int worker_start(const struct worker_config *cfg, struct worker **ret_worker,
 	if (!w)
 		return errmsg(ret_err, -ENOMEM, "worker %u: out of memory", cfg->index);
 	w->cfg = *cfg;
-	w->armed = VTIME_NEVER;
+	w->armed = w->rest_at = w->return_at = VTIME_NEVER;
 	w->timer_fd = -1;
 	w->alive_us = clock_monotonic_us();
 	rc = make_queues(w);
@@ -478,6 +500,7 @@ static void free_sessions(struct worker *w)
 		if (s->host && s->fd >= 0)
 			(void)close(s->fd);
 		session_fini(s, true);
+		free(w->conns[id.slot].active);
 	}
 }
 

@@ -131,3 +131,9 @@ int conn_set_direct(struct engine *e, conn_id id, bool on)
 	e->conns[id.slot].direct = on;
 	return 0;
 }
+
+int conn_status(const struct engine *e, conn_id id, struct conn_status *ret_status)
+{
+	*ret_status = (struct conn_status){ .id = id, .flow = e->conns[id.slot].flow };
+	return 0;
+}

@@ -13,6 +13,7 @@ struct fake_conn {
 	bool peer_fin, closed, aborted, stopped_reading, direct;
 	enum cause close_cause;
 	enum end_reason abort_reason;
+	struct flow flow; /* for conn_status(), which says no more */
 };
 
 struct engine {

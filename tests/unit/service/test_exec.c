@@ -129,10 +129,10 @@ static void teardown(void)
 
 static int open_session(unsigned i, int fd)
 {
-	struct flow flow = { .local = { addr_v4(10, 0, 0, 2), 80 },
-			     .remote = { addr_v4(10, 0, 0, (uint8_t)(1 + f.peer)), 40000 } };
-
-	session_init(&f.s[i], &f.host, (conn_id){ i, 1 }, 100 + i, &flow, f.service);
+	f.engine->conns[i].flow =
+		(struct flow){ .local = { addr_v4(10, 0, 0, 2), 80 },
+			       .remote = { addr_v4(10, 0, 0, (uint8_t)(1 + f.peer)), 40000 } };
+	session_init(&f.s[i], &f.host, (conn_id){ i, 1 }, 100 + i, f.service);
 	f.s[i].fd = fd;
 	return session_open(&f.s[i]);
 }

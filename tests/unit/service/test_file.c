@@ -62,7 +62,7 @@ static void setup(size_t len)
 	assert_int_equal(service_host_init(&f.host), 0);
 	(void)snprintf(text, sizeof(text), "file:%s", f.path);
 	assert_int_equal(service_new(text, NULL, &f.service, NULL), 0);
-	session_init(&f.s, &f.host, (conn_id){ 0, 1 }, 7, &(struct flow){ 0 }, f.service);
+	session_init(&f.s, &f.host, (conn_id){ 0, 1 }, 7, f.service);
 }
 
 static void teardown(void)

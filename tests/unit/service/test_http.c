@@ -110,7 +110,7 @@ static void setup_at(const char *options, const char *name)
 	(void)snprintf(text, sizeof(text), "http:%s%s%s", options, f.root, name);
 	if (service_new(text, NULL, &f.service, &err))
 		fail_msg("%s", err.text);
-	session_init(&f.s, &f.host, (conn_id){ 0, 1 }, 7, &(struct flow){ 0 }, f.service);
+	session_init(&f.s, &f.host, (conn_id){ 0, 1 }, 7, f.service);
 }
 
 static void setup(const char *options)
@@ -544,8 +544,7 @@ static void pages_under_way_have_a_limit(void **state)
 	for (unsigned i = 0; i < 33; i++) {
 		struct fake_conn *const c = &f.engine->conns[i + 1];
 
-		session_init(&more[i], &f.host, (conn_id){ i + 1, 1 }, i, &(struct flow){ 0 },
-			     f.service);
+		session_init(&more[i], &f.host, (conn_id){ i + 1, 1 }, i, f.service);
 		assert_int_equal(session_open(&more[i]), 0);
 		c->room = 20;
 		fake_arrive(f.engine, i + 1, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 27);

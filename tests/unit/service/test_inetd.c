@@ -33,7 +33,7 @@ static void setup(struct fixture *f, const char *text)
 	f->host.realtime_us = 1000000000ULL * 1000000;
 	assert_int_equal(service_host_init(&f->host), 0);
 	assert_int_equal(service_new(text, NULL, &v, NULL), 0);
-	session_init(&f->s, &f->host, (conn_id){ 0, 1 }, 7, &(struct flow){ 0 }, v);
+	session_init(&f->s, &f->host, (conn_id){ 0, 1 }, 7, v);
 	service_unref(v);
 }
 
@@ -222,7 +222,7 @@ static void no_service_discards_and_closes_after_the_peer(void **state)
 
 	setup(&f, "echo");
 	session_fini(&f.s, false);
-	session_init(&f.s, &f.host, (conn_id){ 0, 2 }, 8, &(struct flow){ 0 }, NULL);
+	session_init(&f.s, &f.host, (conn_id){ 0, 2 }, 8, NULL);
 	assert_int_equal(session_open(&f.s), 0);
 	arrive(&f, "abc");
 	assert_int_equal(f.c->in_len, 0);

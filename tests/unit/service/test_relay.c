@@ -80,7 +80,8 @@ static int open_session(const char *fmt, unsigned a, unsigned b)
 	(void)snprintf(text, sizeof(text), "relay:%s127.0.0.1:%u,127.0.0.1:%u", fmt, a, b);
 	if (service_new(text, NULL, &f.service, &err))
 		fail_msg("%s", err.text);
-	session_init(&f.s, &f.host, (conn_id){ 0, 1 }, 7, &flow, f.service);
+	f.engine->conns[0].flow = flow;
+	session_init(&f.s, &f.host, (conn_id){ 0, 1 }, 7, f.service);
 	return session_open(&f.s);
 }
 
