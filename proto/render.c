@@ -155,6 +155,7 @@ const struct proto_view *proto_view(enum method m, const json_t *result)
 	case METHOD_UNLISTEN:
 	case METHOD_CONNECT:
 	case METHOD_SET_TCP:
+	case METHOD_SEND_URGENT:
 	case METHOD_CLOSE_CONNECTION:
 	case METHOD_RESET_CONNECTION:
 	case METHOD_STATUS:
@@ -612,6 +613,10 @@ static void render(FILE *out, enum method m, const json_t *result)
 		break;
 	case METHOD_SET_TCP:
 		page_set(out, result);
+		break;
+	case METHOD_SEND_URGENT:
+		fprintf(out, "connection %s: %s octets queued, urgent\n", get(&p, "id", CELL_PLAIN),
+			get(&p, "bytes", CELL_PLAIN));
 		break;
 	case METHOD_CLOSE_CONNECTION:
 		fprintf(out, "connection %s: closing\n", get(&p, "id", CELL_PLAIN));

@@ -88,6 +88,7 @@ const struct key keys[KEYS_N] = {
 	TCP("MSL", DURATION, msl_us, 0, 10 * MIN, NULL, NULL, "maximum segment lifetime; TIME-WAIT lasts twice as long"),
 	TCP("FinWait2Timeout", DURATION, fin_wait_2_us, MS, 365 * DAY, "infinity", NULL, "how long FIN-WAIT-2 may last when nobody reads any more"),
 	TCP("UserTimeout", DURATION, user_timeout_us, MS, 365 * DAY, "infinity", NULL, "how long sent octets may stay unacknowledged"),
+	TCP("R1", NUMBER, r1, 1, 255, NULL, NULL, "retransmissions in a row after which a connection is in doubt"),
 	OPENING("SynTimeout", DURATION, syn_timeout_us, MS, HOUR, NULL, NULL, "how long the handshake may take"),
 	OPENING("RtoInitial", DURATION, rto_initial_us, MS, MIN, NULL, NULL, "retransmission timeout before the first measurement"),
 	TCP("RtoMin", DURATION, rto_min_us, MS, MIN, NULL, NULL, "smallest retransmission timeout"),

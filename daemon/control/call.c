@@ -26,6 +26,7 @@ static call_fn *const methods[METHOD__COUNT] = {
 	[METHOD_LISTEN_STREAM] = call_listen_stream,
 	[METHOD_UNLISTEN] = call_unlisten,
 	[METHOD_CONNECT] = call_connect,
+	[METHOD_SEND_URGENT] = call_send_urgent,
 	[METHOD_SET_TCP] = call_set_tcp,
 	[METHOD_SHOW_TCP] = call_show_tcp,
 	[METHOD_CLOSE_CONNECTION] = call_close_connection,

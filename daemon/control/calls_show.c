@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* show.connection, show.transitions, close.connection, reset.connection. */
+/* show.connection, show.transitions, close.connection, reset.connection, send.urgent. */
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "control/call.h"
 #include "control/internal.h"
@@ -154,4 +155,35 @@ void call_reset_connection(struct call *c)
 {
 	c->req.end.serial = wanted(c);
 	call_ask(c, WORKER_RESET, on_ended, CALL_LIMIT_US);
+}
+
+/* ---- send.urgent ---- */
+
+static void on_sent(struct call *c)
+{
+	if (c->req.rc == -ENOENT)
+		no_such_connection(c);
+	else if (c->req.rc)
+		call_fail_rc(c, c->req.rc, &c->req.err);
+	else if (c->req.urgent.ret_taken == 0)
+		call_fail(c, PROTO_BUSY, "its send buffer is full: try again");
+	else
+		call_result(c, json_pack("{s:o, s:o}", "id", proto_number(wanted(c)), "bytes",
+					 proto_number(c->req.urgent.ret_taken)));
+}
+
+void call_send_urgent(struct call *c)
+{
+	const char *text = proto_param_text(c->params, "text", "");
+	const size_t len = strlen(text);
+
+	if (len > WORKER_URGENT_MAX) {
+		call_fail(c, PROTO_INVALID_PARAMS, "text: 1 to %d octets, not %zu",
+			  WORKER_URGENT_MAX, len);
+		return;
+	}
+	c->req.urgent.serial = wanted(c);
+	c->req.urgent.len = (uint32_t)len;
+	memcpy(c->req.urgent.text, text, len);
+	call_ask(c, WORKER_SEND_URGENT, on_sent, CALL_LIMIT_US);
 }

@@ -161,6 +161,8 @@ static bool live_number(const struct worker_conn *c, enum proto_field f, uint64_
 		return present(c->tcp.unacked_bytes, ret_value);
 	case FIELD_PATH_MTU:
 		return present(c->tcp.path_mtu, ret_value);
+	case FIELD_URGENT:
+		return unless_zero(c->tcp.urgent_bytes, ret_value);
 	case FIELD_REASSEMBLY:
 		return present(c->tcp.reassembly_bytes, ret_value);
 	default:
@@ -266,6 +268,8 @@ static bool row_flag(const struct row *row, enum proto_field f)
 		return tcp->fast_open;
 	if (f == FIELD_SACK)
 		return tcp->sack;
+	if (f == FIELD_IN_DOUBT)
+		return tcp->in_doubt;
 	return f == FIELD_TIMESTAMPS ? tcp->timestamps : tcp->window_scaling;
 }
 

@@ -116,6 +116,7 @@ void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno
 	t->snd.una = ack;
 	t->snd.rtx = seq_max(t->snd.rtx, ack);
 	t->snd.small_end = seq_max(t->snd.small_end, ack);
+	t->snd.urgent = t->snd.urgent && seq_lt(ack, t->snd.up);
 	sendq_drop(&e->pool, &t->sendq, text);
 	t->bytes_out += text;
 	if (n > text) {

@@ -274,13 +274,59 @@ void arrives_text_of_syn(struct engine *e, struct tcb *t, struct segment *seg)
 	tcb_opened(e, t);
 }
 
+/* The user is told again only after he has read it: MUST-32, "continuous sequence of urgent data". */
+static void signal_urgent(struct engine *e, struct tcb *t, seqno up)
+{
+	if (t->rcv.urgent) {
+		t->rcv.up = seq_max(t->rcv.up, up);
+		return;
+	}
+	if (!seq_lt(t->recvq.front, up))
+		return; /* not in advance of what is read */
+	t->rcv.up = up;
+	t->rcv.urgent = true;
+	e->counters.urgent_in++;
+	tcb_report(e, t, REPORT_URGENT);
+}
+
+void tcb_read_urgent(struct tcb *t)
+{
+	if (t->rcv.urgent && seq_le(t->rcv.up, t->recvq.front))
+		t->rcv.urgent = false;
+}
+
+/* Sixth, check the URG bit: MUST-30, MUST-31. The text itself stays in line, as RFC 6093 has it. */
+static void check_urg(struct engine *e, struct tcb *t, const struct segment *seg)
+{
+	if (!(seg->ctl & CTL_URG))
+		return;
+	switch (t->state) {
+	case ST_ESTABLISHED:
+	case ST_FIN_WAIT_1:
+	case ST_FIN_WAIT_2:
+		/* As the segment came: what was known of it may have been trimmed since. */
+		signal_urgent(e, t, seq_add(e->arriving.seq, seg->urgent));
+		return;
+	case ST_CLOSE_WAIT:
+	case ST_CLOSING:
+	case ST_LAST_ACK:
+	case ST_TIME_WAIT:
+		return; /* "This should not occur [...]. Ignore the URG." */
+	case ST_CLOSED:
+	case ST_LISTEN:
+	case ST_SYN_SENT:
+	case ST_SYN_RECEIVED:
+	case ST__COUNT:
+		break;
+	}
+	assert(false && "not a state of 3.10.7.4, sixth");
+}
+
 void arrives_from_sixth(struct engine *e, struct tcb *t, struct segment *seg, struct delivery *ret)
 {
-	/* Sixth, check the URG bit. DEVIATION(MUST-30, MUST-32, MUST-33): urgent data is delivered in
-	 * line, as RFC 6093 advises; no service of ours asks for a signal, none is given, and nothing
-	 * urgent is sent. MUST-31: it is accepted, of any length and with any pointer. */
 	const bool fin = seg->ctl & CTL_FIN && !seq_eq(seg->seq, t->rcv.nxt);
 
+	check_urg(e, t, seg);
 	note_fin(t, seg);
 	process_text(e, t, seg, ret);
 	check_fin(e, t);
@@ -301,6 +347,7 @@ void conn_delivered(struct engine *e, vtime now, const struct delivery *d, uint3
 		return;
 	hole = t->recvq.ranges;
 	recvq_skip(&e->pool, &t->recvq, n);
+	tcb_read_urgent(t);
 	kept = recvq_append(&e->pool, &t->recvq, e->direct.text + n, len - n);
 	if (kept < len - n)
 		no_buffer(e, t); /* nothing of it was acknowledged yet: RCV.NXT goes back */

@@ -59,6 +59,8 @@ static void check_receive(const struct engine *e, const struct tcb *t)
 	assert(seq_le(t->rcv.nxt, t->rcv.adv));
 	assert(seq_le(t->rcv.acked, t->rcv.nxt));
 	assert(!t->rcv.fin || t->rcv.fin_known);
+	assert(!t->rcv.urgent || seq_lt(t->recvq.front, t->rcv.up));
+	assert(!t->snd.urgent || seq_lt(t->snd.una, t->snd.up));
 	assert(t->recvq.unread == 0 || t->recvq.head);
 	assert(t->recvq.unread || t->recvq.ranges || !t->recvq.head);
 	assert(!t->stopped || t->recvq.unread == 0);

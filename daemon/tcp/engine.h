@@ -75,6 +75,9 @@ enum report_kind {
 	REPORT_PEER_CLOSED = 1 << 3, /* the peer's FIN is next to read, or read */
 	REPORT_ALL_ACKED = 1 << 4, /* our FIN was acknowledged: everything arrived */
 	REPORT_CLOSED = 1 << 5, /* last report; the TCB is CLOSED; then conn_release() */
+	REPORT_URGENT =
+		1 << 6, /* urgent data is on its way; conn_status() says how much: MUST-32 */
+	REPORT_IN_DOUBT = 1 << 7, /* R1 retransmissions in a row had no answer: SHLD-9 */
 };
 
 struct report {
@@ -140,6 +143,9 @@ struct conn_status {
 	uint32_t unacked_bytes;
 	uint32_t receive_queue_bytes; /* unread: ss's Recv-Q */
 	uint32_t reassembly_bytes;
+	uint32_t
+		urgent_bytes; /* from the next unread octet to the end of what is urgent: MUST-33 */
+	bool in_doubt; /* between R1 and R2: see REPORT_IN_DOUBT */
 	uint64_t bytes_in, bytes_out; /* text: delivered in order; acknowledged by the peer */
 	uint64_t segments_in, segments_out;
 	uint64_t retransmitted_segments, retransmitted_bytes;
@@ -205,6 +211,10 @@ int engine_connect(struct engine *e, vtime now, const struct conn_open *open, co
  */
 int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
 	      size_t *ret_taken);
+/* The same for urgent data: what stands in front of its end and is not acknowledged is urgent (MUST-62, RFC 6093);
+ * the peer is told at once, also when its window is shut. */
+int conn_send_urgent(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
+		     size_t *ret_taken);
 /* The next spans of unread text, at most `max` of them; borrowed until the next call. Their number.  */
 unsigned conn_peek(const struct engine *e, conn_id id, struct span *ret_spans, unsigned max);
 /* Drops n octets from the front of the unread text and opens the window by them. */

@@ -194,6 +194,17 @@ static void fill(const struct engine *e, struct tcb *t, struct segment *out, seq
 	}
 }
 
+/* MUST-62: the pointer is to the octet after the last urgent one. When that is too far for 16 bits, as far as
+ * they go: the peer hears the rest from later segments.
+ */
+static void fill_urgent(const struct tcb *t, struct segment *out)
+{
+	if (!t->snd.urgent || !seq_lt(out->seq, t->snd.up))
+		return;
+	out->ctl |= CTL_URG;
+	out->urgent = (uint16_t)min_u32(seq_sub(t->snd.up, out->seq), UINT16_MAX);
+}
+
 /* Every segment but the first SYN acknowledges, and so settles what was owed. */
 static void acknowledged(struct engine *e, struct tcb *t, struct segment *out, uint32_t pieces)
 {
@@ -322,6 +333,7 @@ static void output_ack(struct engine *e, struct tcb *t, struct segment *out)
 	if (t->rcv.dup_acks)
 		t->rcv.dup_acks--;
 	fill_sacks(e, t, out, sacks_to_give(t, OPTIONS_MOST));
+	fill_urgent(t, out);
 	out->wnd = offer(t);
 	acknowledged(e, t, out, 1);
 }
@@ -396,7 +408,9 @@ static uint32_t congestion_room(const struct engine *e, const struct tcb *t, seq
  */
 static bool nagle_holds(const struct tcb *t)
 {
-	return t->params->nagle && !t->snd.fin_queued && seq_lt(t->snd.una, t->snd.small_end);
+	const bool hurry = t->snd.fin_queued || t->snd.urgent;
+
+	return t->params->nagle && !hurry && seq_lt(t->snd.una, t->snd.small_end);
 }
 
 /* Is text shorter than a segment worth sending? RFC 9293 3.8.6.2.1 (MUST-38), with Nagle in (2) and (3).
@@ -410,8 +424,11 @@ static bool small_may_go(const struct tcb *t, seqno at, uint32_t n, uint32_t que
 	return (n == queued || n >= t->snd.wnd_max / 2) && !nagle_holds(t);
 }
 
-static uint32_t burst_of(const struct engine *e, const struct plan *p)
+/* The pointer counts from each segment, which the device that cuts a super-segment does not know. */
+static uint32_t burst_of(const struct engine *e, const struct tcb *t, const struct plan *p)
 {
+	if (t->snd.urgent)
+		return p->piece;
 	return max_u32(e->cfg.segment_bytes_max / p->piece * p->piece, p->piece);
 }
 
@@ -421,7 +438,7 @@ static uint32_t cut(const struct engine *e, const struct tcb *t, const struct pl
 {
 	const uint32_t mss = p->piece;
 	const seqno at = p->at;
-	const uint32_t some = min_u32(n, burst_of(e, p));
+	const uint32_t some = min_u32(n, burst_of(e, t, p));
 
 	if (some < mss)
 		return some && small_may_go(t, at, some, queued) ? some : 0;
@@ -444,7 +461,7 @@ static bool plan_again(const struct engine *e, const struct tcb *t, const struct
 	const uint32_t cwnd = t->snd.fast ? max_u32(room, p->piece) : room;
 
 	p->at = run->left;
-	p->n = min_u32(min_u32(text, window), burst_of(e, p));
+	p->n = min_u32(min_u32(text, window), burst_of(e, t, p));
 	if (p->n > cwnd)
 		p->n = cwnd - cwnd % p->piece;
 	p->fin = seq_lt(end, run->right) && p->n == text && p->n < window && cwnd > 0;
@@ -579,6 +596,7 @@ static bool output_text(struct engine *e, struct tcb *t, struct segment *out)
 		out->ctl |= CTL_PSH; /* MUST-60, MUST-61; SHLD-27 */
 	if (p.fin)
 		out->ctl |= CTL_FIN;
+	fill_urgent(t, out);
 	ecn_send(t, out, p.n && !p.probe && seq_eq(p.at, t->snd.nxt));
 	out->wnd = offer(t);
 	acknowledged(e, t, out, pieces_of(&p, p.n));

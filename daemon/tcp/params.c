@@ -20,6 +20,7 @@ void tcp_params_default(struct tcp_params *ret_params)
 		.delayed_ack_us = 40000,
 		.keepalive_time_us = 7200000000,
 		.keepalive_interval_us = 75000000,
+		.r1 = 3, /* SHLD-10 */
 		.keepalive_probes = 9,
 		.send_buffer_bytes = 4 << 20,
 		.receive_buffer_bytes = 4 << 20,

@@ -30,6 +30,8 @@ struct tcp_params {
 	uint64_t keepalive_time_us; /* MUST-28: idle before the first probe. Default 2 h */
 	uint64_t keepalive_interval_us; /* between probes that are not answered. Default 75 s */
 	uint32_t
+		r1; /* RFC 9293 3.8.3: retransmissions after which it is in doubt. 1.., default 3 */
+	uint32_t
 		keepalive_probes; /* MUST-29: how many are not answered before it ends. Default 9 */
 	uint32_t send_buffer_bytes; /* unacknowledged and unsent octets held. Default 4 MiB */
 	uint32_t receive_buffer_bytes; /* largest window offered. Default 4 MiB */

@@ -201,6 +201,7 @@ static const uint16_t flags[] = {
 	FLAG(fast_open.asked),
 	FLAG(fast_open.give),
 	FLAG(fast_open.early),
+	FLAG(rcv.urgent),
 #undef FLAG
 };
 
@@ -269,6 +270,8 @@ BOTH_WAYS receiving(struct coder *c, struct tcb *t)
 	u16(c, &t->rcv.mss);
 	near32(c, &t->rcv.mss_seen, t->rcv.mss);
 	u8(c, &t->rcv.wscale);
+	if (t->rcv.urgent)
+		seq(c, &t->rcv.up, t->rcv.nxt);
 	if (t->timestamps) {
 		u32(c, &t->ts.recent);
 		u32(c, &t->ts.offset);
@@ -398,6 +401,9 @@ static void settle(struct tcb *t)
 	/* A FIN that is known has been reached, or it would not rest. */
 	t->rcv.fin_at = fin ? t->recvq.front : (seqno){ 0 };
 	t->rcv.dup = (struct sack_block){ 0 }; /* told already */
+	t->snd.up = (seqno){ 0 }; /* what is urgent is in flight */
+	if (!t->rcv.urgent)
+		t->rcv.up = (seqno){ 0 };
 	memset(&t->challenges, 0, sizeof(t->challenges)); /* since: when the first was counted */
 	t->challenges.n = challenges.n;
 	if (challenges.n)

@@ -61,6 +61,8 @@ struct tcb {
 		uint16_t ip_id; /* of the next packet: see personality_ip_id() */
 		uint32_t mss; /* text octets of a full segment, options deducted: MUST-16 */
 		uint8_t wscale;
+		seqno up; /* with urgent: SND.UP, the octet after the last urgent one */
+		bool urgent; /* urgent mode: una has not come to up */
 		bool fin_queued; /* CLOSE was called: a FIN follows the last octet queued */
 		bool fin_acked;
 		bool fast; /* one segment at una is to be sent again: RFC 5681 3.2 */
@@ -85,6 +87,8 @@ struct tcb {
 		uint32_t mss_seen; /* largest piece that arrived: what two segments are, SHLD-19 */
 		uint16_t mss; /* what we announced */
 		uint8_t wscale;
+		seqno up; /* with urgent: RCV.UP, the octet after the last urgent one */
+		bool urgent; /* urgent mode: not all up to there is read */
 		bool fin_known; /* a FIN arrived, maybe before the text in front of it */
 		bool fin; /* rcv.nxt has passed it */
 		bool ack_now;
@@ -517,6 +521,8 @@ void arrives_from_sixth(struct engine *e, struct tcb *t, struct segment *seg, st
 void arrives_text_of_syn(struct engine *e, struct tcb *t, struct segment *seg);
 /* Text that arrived before came again: the next ACK says so, RFC 2883. */
 void tcb_duplicate(struct tcb *t, seqno left, seqno right);
+/* Text was read: up to the end of what was urgent? */
+void tcb_read_urgent(struct tcb *t);
 /* Takes n octets of sequence space off the front. */
 void seg_trim_front(struct segment *seg, uint32_t n);
 /* Leaves `keep` octets of text; what is cut takes the FIN with it. */
@@ -533,6 +539,8 @@ void tcb_start_time_wait(struct engine *e, struct tcb *t, enum rule rule);
 /* The ACK that TIME-WAIT owed is out. */
 void tcb_time_wait_acked(struct engine *e, struct tcb *t);
 void tcb_limit_fin_wait_2(struct engine *e, struct tcb *t);
+/* Between R1 and R2. */
+bool tcb_in_doubt(const struct tcb *t);
 
 /* rtt.c */
 void rtt_open(struct tcb *t);

@@ -88,9 +88,7 @@ void tcb_limit_fin_wait_2(struct engine *e, struct tcb *t)
 		timer_set(e, t, TIMER_FIN_WAIT_2, vtime_add(e->now, t->params->fin_wait_2_us));
 }
 
-/* 3.10.8 USER TIMEOUT; R2 of 3.8.3 (MUST-20, MUST-22; SHLD-11 by default). R1 (SHLD-9, SHLD-10) is
- * conn_status.backoffs: who wants to know after three asks there.
- */
+/* 3.10.8 USER TIMEOUT; R2 of 3.8.3 (MUST-20, MUST-22; SHLD-11 by default). */
 static void user_timeout(struct engine *e, struct tcb *t)
 {
 	const bool handshake = !tcb_syn_acked(t);
@@ -128,6 +126,21 @@ static void back_off(struct tcb *t)
 		t->rtt.backoffs++;
 }
 
+/* A peer whose window is shut answers, and is alive: 3.8.6.1. */
+bool tcb_in_doubt(const struct tcb *t)
+{
+	return t->rtt.backoffs >= t->params->r1 && tcb_flight(t) && !t->snd.probing;
+}
+
+/* R1 of 3.8.3 (SHLD-9, SHLD-10): the user is told, once for each time that it is passed. */
+static void check_r1(struct engine *e, struct tcb *t)
+{
+	if (t->rtt.backoffs != t->params->r1 || !tcb_in_doubt(t))
+		return;
+	e->counters.r1_passed++;
+	tcb_report(e, t, REPORT_IN_DOUBT);
+}
+
 /* 3.10.8 RETRANSMISSION TIMEOUT: RFC 6298 5.4 to 5.6. What was sent is sent again from una on, as the
  * window and slow start allow.
  */
@@ -150,6 +163,7 @@ static void retransmission_timeout(struct engine *e, struct tcb *t)
 		t->snd.syn_lost |= !tcb_syn_acked(t);
 		recovery_timeout(e, t);
 		back_off(t);
+		check_r1(e, t);
 		tcb_suspect_black_hole(e, t);
 	}
 	t->snd.timing = false; /* Karn */

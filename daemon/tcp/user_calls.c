@@ -145,6 +145,27 @@ int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t 
 	return 0;
 }
 
+/* "If the urgent flag is set, then SND.UP <- SND.NXT", of what is queued. */
+int conn_send_urgent(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
+		     size_t *ret_taken)
+{
+	struct tcb *t = engine_find(e, id);
+	size_t taken;
+	const int rc = conn_send(e, now, id, data, len, &taken);
+
+	if (rc)
+		return rc;
+	*ret_taken = taken;
+	if (taken == 0)
+		return 0;
+	t->snd.up = tcb_text_end(t);
+	t->snd.urgent = true;
+	e->counters.urgent_out++;
+	if (tcb_syn_acked(t) && !seq_lt(t->snd.nxt, seq_add(t->snd.una, t->snd.wnd)))
+		tcb_ack_now(e, t);
+	return 0;
+}
+
 /* RECEIVE. */
 
 unsigned conn_peek(const struct engine *e, conn_id id, struct span *ret_spans, unsigned max)
@@ -158,6 +179,7 @@ unsigned conn_peek(const struct engine *e, conn_id id, struct span *ret_spans, u
 static void consume(struct engine *e, struct tcb *t, uint32_t n)
 {
 	recvq_consume(&e->pool, &t->recvq, n);
+	tcb_read_urgent(t);
 	tcb_window_update(e, t);
 }
 
@@ -194,6 +216,7 @@ int conn_receive(struct engine *e, vtime now, conn_id id, void *buf, size_t len,
 		recvq_consume(&e->pool, &t->recvq, n);
 		got += n;
 	}
+	tcb_read_urgent(t);
 	if (got)
 		tcb_window_update(e, t);
 	*ret_got = got;
@@ -353,6 +376,8 @@ static void status_of_data(const struct engine *e, const struct tcb *t, struct c
 	s->send_queue_bytes = t->sendq.used;
 	s->unacked_bytes = min_u32(seq_ahead(t->snd.nxt, t->sendq.front), t->sendq.used);
 	s->receive_queue_bytes = t->recvq.unread;
+	s->urgent_bytes = t->rcv.urgent ? seq_sub(t->rcv.up, t->recvq.front) : 0;
+	s->in_doubt = tcb_in_doubt(t);
 	s->reassembly_bytes = recvq_range_bytes(&e->pool, &t->recvq);
 	s->bytes_in = t->bytes_in;
 	s->bytes_out = t->bytes_out;

@@ -310,6 +310,7 @@ static bool is_for_all(enum worker_ask ask)
 	case WORKER_CLOSE:
 	case WORKER_RESET:
 	case WORKER_SET_CONNECTION:
+	case WORKER_SEND_URGENT:
 		break;
 	}
 	return false;
@@ -443,6 +444,8 @@ int crew_ask(struct crew *c, struct worker_request *req)
 	case WORKER_CLOSE:
 	case WORKER_RESET:
 		return crew_ask_one(c, by_serial(c, req->end.serial), req);
+	case WORKER_SEND_URGENT:
+		return crew_ask_one(c, by_serial(c, req->urgent.serial), req);
 	case WORKER_SET_CONNECTION:
 		return crew_ask_one(c, by_serial(c, req->set_connection.serial), req);
 	case WORKER_LISTEN:

@@ -262,6 +262,24 @@ static int serve_set_connection(struct worker *w, struct worker_request *req)
 	return params_errmsg(req, rc == -ENOTCONN ? -ENOENT : rc);
 }
 
+static int serve_urgent(struct worker *w, struct worker_request *req)
+{
+	size_t taken;
+	conn_id id;
+	int rc;
+
+	if (!engine_find_serial(w->engine, req->urgent.serial, &id))
+		return -ENOENT;
+	rc = conn_send_urgent(w->engine, w->host.now, id, req->urgent.text, req->urgent.len,
+			      &taken);
+	if (rc == -EPIPE)
+		return errmsg(&req->err, rc, "our side of it is closed already");
+	if (rc)
+		return -ENOENT;
+	req->urgent.ret_taken = (uint32_t)taken;
+	return 0;
+}
+
 static int serve_status(struct worker *w, struct worker_request *req)
 {
 	struct worker_status *const st = &req->status;
@@ -375,6 +393,8 @@ static int serve(struct worker *w, struct worker_request *req)
 		return serve_end(w, req);
 	case WORKER_SET_PARAMS:
 		return serve_set_params(w, req);
+	case WORKER_SEND_URGENT:
+		return serve_urgent(w, req);
 	case WORKER_SET_CONNECTION:
 		return serve_set_connection(w, req);
 	case WORKER_STATUS:

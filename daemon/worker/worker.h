@@ -20,7 +20,12 @@ struct event_base;
 struct spawner; /* service/spawner.h: starts the processes of exec services */
 struct worker;
 
-enum { SERVICE_NAME_MAX = 32, SERVICE_TEXT_MAX = 512, WORKER_SYN_TEXT_MAX = 1400 };
+enum {
+	SERVICE_NAME_MAX = 32,
+	SERVICE_TEXT_MAX = 512,
+	WORKER_SYN_TEXT_MAX = 1400,
+	WORKER_URGENT_MAX = 1000
+};
 
 struct worker_config {
 	unsigned index; /* 0.. */
@@ -79,6 +84,7 @@ enum worker_ask {
 	WORKER_RESET, /* by serial; cause operator */
 	WORKER_SET_PARAMS, /* a listener's parameters, for connections from now on; id 0: for what none has */
 	WORKER_SET_CONNECTION, /* one parameter of a connection, by serial */
+	WORKER_SEND_URGENT, /* on a connection, by serial */
 	WORKER_STATUS,
 	WORKER_STOP, /* close all, wait up to stop_grace_us, reset the rest, end the thread */
 };
@@ -156,6 +162,12 @@ struct worker_request {
 			struct tcp_patch patch;
 			struct tcp_params ret_before;
 		} set_connection; /* -ENOENT; -EINVAL: it does not go with the others */
+		struct {
+			uint64_t serial;
+			uint32_t len;
+			char text[WORKER_URGENT_MAX];
+			uint32_t ret_taken; /* less, when the send buffer had no room for it all */
+		} urgent; /* -ENOENT, -EPIPE: our FIN is queued */
 		struct worker_status status;
 		struct {
 			uint64_t grace_us;

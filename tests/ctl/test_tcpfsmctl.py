@@ -134,6 +134,11 @@ class Tcp(Base):
         self.check(self.run_ctl('set', 'tcp.DSCP', '46', '--listener', '10.0.0.2:7'), 0,
                    'tcp.DSCP is 46 (was 0), for what 10.0.0.2:7 accepts from now on, until the next reload\n')
 
+    def test_urgent(self):
+        f = self.fake({'send.urgent': {'id': 7, 'bytes': 4}})
+        self.check(self.run_ctl('send', 'urgent', '7', 'stop'), 0, 'connection 7: 4 octets queued, urgent\n')
+        self.assertEqual(f.requests[0]['params'], {'id': 7, 'text': 'stop'})
+
     def test_what_is_refused(self):
         self.check(self.run_ctl('set'), 2, '', 'set: key is missing')
         self.check(self.run_ctl('set', 'tcp.DSCP'), 2, '', 'set: value is missing')

@@ -60,6 +60,7 @@ static const struct field params_fields[] = {
 	FIELD(tcp_params, keepalive_time_us),
 	FIELD(tcp_params, keepalive_interval_us),
 	FIELD(tcp_params, keepalive_probes),
+	FIELD(tcp_params, r1),
 	{ NULL, 0, 0 },
 };
 
@@ -108,6 +109,8 @@ static const struct field status_fields[] = {
 	FIELD(conn_status, unacked_bytes),
 	FIELD(conn_status, receive_queue_bytes),
 	FIELD(conn_status, reassembly_bytes),
+	FIELD(conn_status, urgent_bytes),
+	FIELD(conn_status, in_doubt),
 	FIELD(conn_status, bytes_in),
 	FIELD(conn_status, bytes_out),
 	FIELD(conn_status, segments_in),
@@ -288,7 +291,8 @@ static void send_text(size_t len, size_t want)
 		fail("at most %zu octets at a time", sizeof(buf));
 	for (size_t i = 0; i < len; i++)
 		buf[i] = octet_at((uint32_t)(w.peer->sent_octets + 1 + i), false);
-	const int rc = conn_send(w.e, w.now, current(), buf, len, &taken);
+	const int rc = (has_word("urgent") ? conn_send_urgent : conn_send)(w.e, w.now, current(),
+									   buf, len, &taken);
 
 	result("send", rc);
 	if (!rc && taken != want)
@@ -479,8 +483,8 @@ static void do_counter(void)
 
 static void do_report(void)
 {
-	static const char *const names[] = { "opened",      "readable",  "writable",
-					     "peer_closed", "all_acked", "closed" };
+	static const char *const names[] = { "opened",    "readable", "writable", "peer_closed",
+					     "all_acked", "closed",   "urgent",   "in_doubt" };
 	const char *const want = arg(1);
 
 	if (!strcmp(want, "nothing")) {

@@ -28,7 +28,7 @@
  *   where our ISN would be N); peer_isn N; set KEY VALUE (struct tcp_params, for what opens later; rto_min_us
  *   is 1 s here, personality 2: plain; 0 is linux, 1 freebsd); apply (to this connection, now); engine KEY VALUE (struct engine_config)
  * Calls: listen [backlog N] [max N] [room N] [addr ADDR], room N (of the listener), unlisten, connect [port 0] [text N] (sent
- *   before the SYN leaves), send N [takes N], read N
+ *   before the SYN leaves), send N [takes N] [urgent], read N
  *   (exactly N wait) or read N part, consume N (in place), listener-apply, unserved-apply (for no listener), close [operator], abort [operator], stop-reading, release,
  *   direct on|off [take N], icmp KEY [seq N] [mtu N] [quoted N] (an error of icmp_errors.def that quotes our segment
  *   at N, of so many octets), link-mtu N (of a running connection's interface), rest (who may goes to rest);
@@ -37,7 +37,7 @@
  *   (N segments in every order), repeat N [batch] FLAGS SEQ:END ... (the same arrives N times), holes N LEN
  *   (N segments with holes between them, then all of it again), drain (what was sent needs no line)
  * Checks: state NAME, status KEY VALUE (struct conn_status; snd_una, snd_nxt, rcv_nxt relative), counter
- *   KEY N or KEY >N, find-serial N, report opened|readable|writable|peer_closed|all_acked|closed [REASON] (each report is
+ *   KEY N or KEY >N, find-serial N, report opened|readable|writable|peer_closed|all_acked|closed [REASON]|urgent|in_doubt (each report is
  *   checked off once), report nothing, transition FROM -> TO ["CAUSE" ["RULE"]], transition none,
  *   refused ["RULE"], eof yes|no, delivered N, timer SECONDS|none, nothing (no segment was sent)
  *

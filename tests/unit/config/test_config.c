@@ -177,7 +177,8 @@ static void test_every_tcp_key(void **state)
 {
 	struct config c = good(
 		"[Tcp]\nMSL=1min 30s\nFinWait2Timeout=infinity\nUserTimeout=0\n"
-		"SynTimeout=2m\nRtoInitial=1500ms\nRtoMin=1ms\nRtoMax=2min\nDelayedAck=0\n"
+		"SynTimeout=2m\nR1=5\nPersonality=freebsd\nRtoInitial=1500ms\nRtoMin=1ms\nRtoMax="
+		"2min\nDelayedAck=0\n"
 		"SendBuffer=64K\nReceiveBuffer=1MiB\nInitialWindow=64\nMSS=1400\nTTL=255\n"
 		"CongestionControl=newreno\nEcn=on\nSynCookies=always\nFastOpen="
 		"both\nFastOpenQueue=7\nDSCP=46\nNagle="
@@ -188,6 +189,8 @@ static void test_every_tcp_key(void **state)
 	const struct tcp_params p = {
 		.msl_us = 90000000,
 		.syn_timeout_us = 120000000,
+		.r1 = 5,
+		.personality = TCP_AS_FREEBSD,
 		.rto_initial_us = 1500000,
 		.rto_min_us = 1000,
 		.rto_max_us = 120000000,

@@ -194,6 +194,10 @@ static void answer(struct worker_request *req)
 		fake.params_set++;
 		fake.params = req->set_params.params;
 		break;
+	case WORKER_SEND_URGENT:
+		req->rc = fake.end_rc;
+		req->urgent.ret_taken = fake.hold_urgent ? 0 : req->urgent.len;
+		break;
 	case WORKER_SET_CONNECTION:
 		do_set_connection(req);
 		break;

@@ -32,6 +32,7 @@ struct fake {
 	size_t conns_n;
 	struct worker_listener listeners[64]; /* what WORKER_LISTEN made */
 	size_t listeners_n;
+	bool hold_urgent; /* WORKER_SEND_URGENT finds no room */
 	bool drain; /* WORKER_UNLISTEN leaves them, draining */
 	struct tcp_params unserved; /* WORKER_SET_PARAMS for what comes to no listener */
 	unsigned params_set; /* WORKER_SET_PARAMS */

@@ -909,6 +909,30 @@ static void test_close_and_reset(void **state)
 	(void)close(fd);
 }
 
+static void test_send_urgent(void **state)
+{
+	const int fd = dial("control.sock");
+	char params[1200];
+	json_t *a;
+
+	(void)state;
+	a = call(fd, "send.urgent", "{\"id\":5,\"text\":\"stop\"}");
+	assert_int_equal(json_integer_value(result_of(a, "bytes")), 4);
+	json_decref(a);
+	fake.hold_urgent = true;
+	expect_call_error(fd, "send.urgent", "{\"id\":5,\"text\":\"stop\"}", PROTO_BUSY, "full");
+	fake.end_rc = -EPIPE;
+	expect_call_error(fd, "send.urgent", "{\"id\":5,\"text\":\"stop\"}", PROTO_REFUSED, "");
+	fake.end_rc = -ENOENT;
+	expect_call_error(fd, "send.urgent", "{\"id\":6,\"text\":\"stop\"}", PROTO_NOT_FOUND,
+			  "connection 6");
+	(void)snprintf(params, sizeof(params), "{\"id\":5,\"text\":\"%01001d\"}", 0);
+	expect_call_error(fd, "send.urgent", params, PROTO_INVALID_PARAMS, "1 to 1000");
+	expect_call_error(fd, "send.urgent", "{\"id\":5,\"text\":\"\"}", PROTO_INVALID_PARAMS,
+			  "text");
+	(void)close(fd);
+}
+
 /* ---- listen ---- */
 
 static void test_listen_and_unlisten(void **state)
@@ -1374,6 +1398,7 @@ int main(void)
 		TEST(test_show_transitions),
 		TEST(test_without_a_record),
 		TEST(test_close_and_reset),
+		TEST(test_send_urgent),
 		TEST(test_listen_and_unlisten),
 		TEST(test_what_listen_refuses),
 		TEST(test_the_rule_stays_while_connections_drain),
