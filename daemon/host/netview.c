@@ -40,6 +40,7 @@ static int init(struct netview *v, const char *const *only)
 	v->buffer = malloc(NV_BUFFER_BYTES);
 	if (!v->neighs || !v->paths || !v->buffer)
 		return -ENOMEM;
+	v->neigh_generation = 1;
 	if (getrandom(v->key, sizeof(v->key), 0) != sizeof(v->key))
 		return -EIO;
 	rc = nv_netlink_open(v);
@@ -227,9 +228,13 @@ static int find_path(struct netview *v, const struct ipaddr *dst, uint32_t scope
 /* The neighbour of a path by Ethernet, as it is now. */
 static void find_neighbour(struct netview *v, struct nv_path *entry, uint64_t now_us)
 {
-	struct nv_neigh *n = nv_neigh_use(v, entry->path.ifindex, &entry->next_hop);
+	struct nv_neigh *n;
 
+	if (entry->neigh_generation == v->neigh_generation)
+		return;
+	entry->neigh_generation = 0;
 	entry->path.neigh_known = false;
+	n = nv_neigh_find(v, entry->path.ifindex, &entry->next_hop);
 	if (!n)
 		return;
 	/* Packets by the packet socket are no sign of life to the kernel: now and then one goes its
@@ -240,6 +245,8 @@ static void find_neighbour(struct netview *v, struct nv_path *entry, uint64_t no
 	}
 	entry->path.neigh_known = true;
 	memcpy(entry->path.dst_mac, n->mac, sizeof(n->mac));
+	if (n->confirmed)
+		entry->neigh_generation = v->neigh_generation;
 }
 
 int netview_path(struct netview *v, const struct ipaddr *dst, uint32_t scope,
@@ -253,6 +260,7 @@ int netview_path(struct netview *v, const struct ipaddr *dst, uint32_t scope,
 	if (!hit) {
 		entry->rc = find_path(v, dst, scope, src, entry);
 		entry->generation = v->generation;
+		entry->neigh_generation = 0;
 		entry->until_us = now_us + (entry->rc ? NV_NEGATIVE_US : NV_PATH_US);
 	}
 	if (entry->rc)

@@ -65,8 +65,10 @@ struct nv_path {
 	uint64_t generation; /* of the netview when asked; 0: free */
 	uint64_t until_us;
 	int rc; /* 0, or the kernel's refusal */
-	struct ipaddr next_hop; /* on Ethernet: whose MAC address is needed */
 	struct path path;
+	/* path's MAC address is a confirmed one, and this was the netview's count then; 0: it is not. */
+	uint64_t neigh_generation;
+	struct ipaddr next_hop; /* on Ethernet: whose MAC address is needed */
 };
 
 struct netview {
@@ -85,7 +87,7 @@ struct netview {
 	struct nv_set local, broadcast; /* made from addrs */
 
 	struct nv_neigh *neighs; /* NV_NEIGHS, NV_WAYS to a place */
-	struct nv_neigh *neigh_last; /* likewise, of neighs */
+	uint64_t neigh_generation; /* counts what is heard of neighbours; from 1 */
 	bool neighs_used; /* something was put there since the last clearing */
 	struct nv_path *paths; /* NV_PATHS, likewise */
 	struct nv_path *path_last; /* the last hit; NULL: none yet */
@@ -113,8 +115,6 @@ void nv_addr_delete(struct netview *v, const struct nv_addr *addr);
 int nv_sets_rebuild(struct netview *v);
 bool nv_set_has(const struct nv_set *set, const struct ipaddr *a);
 struct nv_neigh *nv_neigh_find(const struct netview *v, uint32_t ifindex, const struct ipaddr *a);
-/* The same, quicker for the one that was used last. */
-struct nv_neigh *nv_neigh_use(struct netview *v, uint32_t ifindex, const struct ipaddr *a);
 void nv_neigh_put(struct netview *v, const struct nv_neigh *neigh);
 void nv_neigh_delete(struct netview *v, uint32_t ifindex, const struct ipaddr *a);
 /* A match that holds, or the slot to fill: then *ret_hit is false and its key is set. */

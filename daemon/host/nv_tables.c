@@ -271,17 +271,6 @@ struct nv_neigh *nv_neigh_find(const struct netview *v, uint32_t ifindex, const 
 	return NULL;
 }
 
-struct nv_neigh *nv_neigh_use(struct netview *v, uint32_t ifindex, const struct ipaddr *a)
-{
-	struct nv_neigh *n = v->neigh_last;
-
-	if (n && n->ifindex == ifindex && addr_eq(&n->addr, a))
-		return n;
-	n = nv_neigh_find(v, ifindex, a);
-	v->neigh_last = n;
-	return n;
-}
-
 void nv_neigh_put(struct netview *v, const struct nv_neigh *neigh)
 {
 	struct nv_neigh *slot = nv_neigh_find(v, neigh->ifindex, &neigh->addr);
@@ -300,6 +289,7 @@ void nv_neigh_put(struct netview *v, const struct nv_neigh *neigh)
 	*slot = *neigh;
 	slot->hinted_us = hinted;
 	v->neighs_used = true;
+	v->neigh_generation++;
 }
 
 void nv_neigh_delete(struct netview *v, uint32_t ifindex, const struct ipaddr *a)
@@ -308,6 +298,7 @@ void nv_neigh_delete(struct netview *v, uint32_t ifindex, const struct ipaddr *a
 
 	if (n)
 		n->ifindex = 0;
+	v->neigh_generation++;
 }
 
 /* --- Paths ---------------------------------------------------------------------------------- */
@@ -336,7 +327,7 @@ struct nv_path *nv_path_slot(struct netview *v, const struct nv_path_key *key, u
 				v->path_last = p;
 			return p;
 		}
-		if (!holds)
+		if (!holds && !slot) /* the first: it is found before the others are looked at */
 			slot = p;
 	}
 	if (!slot) {
@@ -357,6 +348,7 @@ void nv_tables_clear(struct netview *v)
 	if (v->neighs_used)
 		memset(v->neighs, 0, NV_NEIGHS * sizeof(*v->neighs));
 	v->neighs_used = false;
+	v->neigh_generation++;
 	v->generation++;
 	v->addresses_changed = true;
 }
