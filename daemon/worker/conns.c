@@ -67,11 +67,56 @@ static void put_row(const struct worker *w, const struct record_connection *row)
 		record_connection_put(w->cfg.record, row);
 }
 
+static void put_begin(const struct worker *w, const struct conn *c, const struct conn_status *st)
+{
+	struct record_connection row;
+
+	if (!is_recorded(w))
+		return;
+	fill_row(w, c, st, &row);
+	row.end_us = 0;
+	put_row(w, &row);
+}
+
+/* Who sends a SYN and never completes the handshake is recorded as well, but a flood of them must not fill the
+ * record: STRANGERS_MAX at a time, STRANGERS_A_SECOND of those that come to nothing. Who opens gives his back.
+ */
+static bool take_stranger(struct worker *w)
+{
+	const uint64_t us = w->host.now.us - w->strangers_at.us;
+	const uint64_t more = us / (1000000 / STRANGERS_A_SECOND);
+
+	if (more) {
+		w->strangers = (uint32_t)(more + w->strangers < STRANGERS_MAX ? more + w->strangers
+									      : STRANGERS_MAX);
+		w->strangers_at = w->host.now;
+	}
+	if (!w->strangers) {
+		w->strangers_unrecorded++;
+		return false;
+	}
+	w->strangers--;
+	return true;
+}
+
+/* It is open, or in another state than half open: no stranger any more. */
+static void recorded(struct worker *w, struct conn *c)
+{
+	struct conn_status st;
+
+	if (c->stranger && w->strangers < STRANGERS_MAX)
+		w->strangers++;
+	c->stranger = false;
+	if (!c->unrecorded || conn_status(w->engine, c->session.id, &st))
+		return;
+	c->unrecorded = false;
+	put_begin(w, c, &st);
+}
+
 static void begin_conn(struct worker *w, struct conn *c, const struct conn_status *st,
 		       uint32_t ifindex)
 {
 	struct listener *const l = st->passive ? listeners_by_cookie(w, st->cookie) : NULL;
-	struct record_connection row;
 
 	*c = (struct conn){ .listener = l, .ifindex = ifindex, .last_state = (uint8_t)st->state };
 	session_init(&c->session, &w->host, st->id, st->serial, l ? l->service : NULL);
@@ -79,11 +124,12 @@ static void begin_conn(struct worker *w, struct conn *c, const struct conn_statu
 		l->live++;
 	if (ifindex)
 		worker_note_mtu(w, ifindex);
-	if (!is_recorded(w))
-		return;
-	fill_row(w, c, st, &row);
-	row.end_us = 0;
-	put_row(w, &row);
+	if (is_recorded(w) && st->passive && !st->opened) {
+		c->stranger = take_stranger(w);
+		c->unrecorded = !c->stranger;
+	}
+	if (!c->unrecorded)
+		put_begin(w, c, st);
 }
 
 struct conn *worker_conn(struct worker *w, conn_id id, uint32_t ifindex)
@@ -141,7 +187,10 @@ void worker_drain_traces(struct worker *w, uint32_t ifindex)
 		c = conn_by_trace(w, &t, ifindex);
 		if (c && t.to == ST_CLOSED)
 			c->last_state = (uint8_t)t.from;
-		record_trace(w, &t);
+		else if (c && t.from == ST_SYN_RECEIVED)
+			recorded(w, c);
+		if (!c || !c->unrecorded)
+			record_trace(w, &t);
 	}
 }
 
@@ -233,6 +282,7 @@ static void serve_opened(struct worker *w, struct conn *c)
 {
 	struct session *const s = &c->session;
 
+	recorded(w, c);
 	answer_connect(w, c, 0, END_NONE);
 	worker_forget_holder(c);
 	if (!session_open(s))
@@ -290,7 +340,7 @@ static void serve_closed(struct worker *w, struct conn *c, const struct report *
 	struct record_connection row;
 	struct conn_status st;
 
-	if (is_recorded(w) && !conn_status(w->engine, r->id, &st)) {
+	if (is_recorded(w) && !c->unrecorded && !conn_status(w->engine, r->id, &st)) {
 		fill_row(w, c, &st, &row);
 		row.reason = r->reason;
 		row.end_us = worker_realtime_us(

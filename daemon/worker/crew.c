@@ -113,6 +113,7 @@ static void add_status(struct worker_status *sum, const struct worker_status *mo
 	sum->not_ours += more->not_ours;
 	sum->no_path += more->no_path;
 	sum->wakeups += more->wakeups;
+	sum->strangers_unrecorded += more->strangers_unrecorded;
 	sum->services_refused += more->services_refused;
 	sum->peers_refused += more->peers_refused;
 	sum->processes += more->processes;

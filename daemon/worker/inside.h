@@ -27,6 +27,8 @@ enum {
 	OUTPUT_MAX = 256, /* segments sent in one wakeup */
 	ASKS_MAX = 1024, /* requests on their way at a time */
 	NEIGH_ANSWERS_MAX = 16, /* in one wakeup */
+	STRANGERS_MAX = 4096, /* half-open connections that are recorded, at a time */
+	STRANGERS_A_SECOND = 100, /* of those that came to nothing */
 };
 
 /* A listener, until the last of its connections is gone. */
@@ -60,6 +62,8 @@ struct conn {
 	struct active *active; /* owned; NULL: passive, or of no interest any more */
 	uint32_t ifindex; /* by which the first segment came or went */
 	uint8_t last_state; /* enum tcp_state, before CLOSED */
+	bool stranger; /* half open, and took of worker.strangers */
+	bool unrecorded; /* half open, and there was none left: recorded when it opens */
 };
 
 /* A connection that ended before its process: its row is written again then. */
@@ -138,6 +142,9 @@ struct worker {
 	bool stop_forced; /* it has ended */
 	uint64_t verdicts[WIRE__COUNT];
 	uint64_t not_ours, no_path, wakeups, services_refused;
+	uint32_t strangers; /* half-open connections that may still be recorded */
+	vtime strangers_at; /* up to when that has grown */
+	uint64_t strangers_unrecorded;
 };
 
 /* receive.c: a batch; sets w->more when it was full. 0, or -errno: the link is broken. */

@@ -287,6 +287,7 @@ static int serve_status(struct worker *w, struct worker_request *req)
 	*st = (struct worker_status){ .not_ours = w->not_ours,
 				      .no_path = w->no_path,
 				      .wakeups = w->wakeups,
+				      .strangers_unrecorded = w->strangers_unrecorded,
 				      .services_refused = w->services_refused + w->host.refused,
 				      .peers_refused = w->host.peers_refused,
 				      .processes = w->host.processes,

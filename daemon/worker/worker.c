@@ -446,6 +446,7 @@ int worker_start(const struct worker_config *cfg, struct worker **ret_worker,
 	if (!w)
 		return errmsg(ret_err, -ENOMEM, "worker %u: out of memory", cfg->index);
 	w->cfg = *cfg;
+	w->strangers = STRANGERS_MAX;
 	w->armed = w->rest_at = w->return_at = VTIME_NEVER;
 	w->timer_fd = -1;
 	w->alive_us = clock_monotonic_us();

@@ -65,6 +65,8 @@ struct worker_status {
 	uint64_t not_ours; /* segments for what we do not own: dropped, unanswered */
 	uint64_t no_path; /* segments not sent: no route or neighbour */
 	uint64_t wakeups;
+	uint64_t
+		strangers_unrecorded; /* half-open connections that the record does not name: too many at a time */
 	uint64_t services_refused; /* connections reset because their service could not start */
 	uint64_t peers_refused; /* of those that a limit per peer kept out */
 	uint32_t processes; /* exec: running now */
