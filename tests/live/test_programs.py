@@ -369,8 +369,9 @@ sys.stdin.readline()
     assert p.stdout.readline() == 'ready\n'
     for _ in range(128):
         lab.connect('10.9.0.2', 9000)
-    late = [lab.socket(timeout=0) for _ in range(10)]
+    late = [lab.socket() for _ in range(10)]
     for s in late:
+        s.setblocking(False)
         s.connect_ex(('10.9.0.2', 9000))
     until(lambda: d.ctl('status')['counters']['drop_accept_full'] >= 10, 10, 'what is above the backlog is not taken')
     time.sleep(0.2)
