@@ -407,6 +407,7 @@ static int loader_init(struct loader *l, config_warn_fn *warn_fn, void *warn_arg
 		.stop_grace_us = 1000000,
 		.log_level = LOG_LEVEL_INFO,
 		.max_clients = 64,
+		.unprivileged_port_start = 1024,
 		.database = "tcpfsmd.db",
 		.record = CONFIG_RECORD_TRANSITIONS,
 		.retain_us = 7 * 86400000000,

@@ -63,6 +63,7 @@ struct config {
 	/* [Control] */
 	char socket_group[CONFIG_NAME]; /* empty: the daemon's own group */
 	uint32_t max_clients; /* MaxClients; default 64 */
+	uint32_t unprivileged_port_start; /* UnprivilegedPortStart; 0 to 65536, default 1024 */
 	/* [Tcp] */
 	struct tcp_params tcp;
 	/* [Storage] */

@@ -30,6 +30,21 @@ static int endpoint_param(struct call *c, const char *name, bool zero_ok,
 	return -EINVAL;
 }
 
+/* Whose port is it? As the kernel has it, by who asks. */
+static int port_right(struct call *c, uint16_t port)
+{
+	const uint32_t start = c->control->cfg.config->unprivileged_port_start;
+	const struct client *const client = c->exchange ? c->exchange->client : NULL;
+
+	if (!port || port >= start || (client && client->level == LEVEL_ADMIN))
+		return 0;
+	call_fail(c, PROTO_PERMISSION_DENIED,
+		  "port %u: below UnprivilegedPortStart (%" PRIu32
+		  "), only uid 0 or the daemon's own user may have it",
+		  port, start);
+	return -EACCES;
+}
+
 /* [Tcp] with the keys of `tcp` over it. ret_from: whose each is, see config_listener; NULL: not asked. */
 static int tcp_param(struct call *c, struct tcp_params *ret_params, uint8_t *ret_from)
 {
@@ -115,6 +130,7 @@ static int listen_params(struct call *c, struct config_listener *spec)
 	char address[ENDPOINT_TEXT];
 
 	if (endpoint_param(c, "address", false, &spec->address) < 0 ||
+	    port_right(c, spec->address.port) < 0 ||
 	    text_param(c, "service", "", spec->service, sizeof(spec->service)) < 0 ||
 	    text_param(c, "name", endpoint_format(&spec->address, address), spec->name,
 		       sizeof(spec->name)) < 0 ||
@@ -214,6 +230,7 @@ static int listen_stream_params(struct call *c, struct config_listener *spec)
 	char address[ENDPOINT_TEXT];
 
 	if (endpoint_param(c, "address", false, &spec->address) < 0 ||
+	    port_right(c, spec->address.port) < 0 ||
 	    text_param(c, "name", endpoint_format(&spec->address, address), spec->name,
 		       sizeof(spec->name)) < 0 ||
 	    number_param(c, "backlog", 1, spec->backlog, &spec->backlog) < 0 ||
@@ -312,7 +329,7 @@ static int source_param(struct call *c, struct endpoint *ret_source)
 	struct endpoint source = { .addr = addr_any };
 
 	if (proto_param_text(c->params, "source", NULL) &&
-	    endpoint_param(c, "source", true, &source) < 0)
+	    (endpoint_param(c, "source", true, &source) < 0 || port_right(c, source.port) < 0))
 		return -EINVAL;
 	if (source.port && !served_covers(c->control->cfg.listeners, &source)) {
 		call_fail(c, PROTO_REFUSED,

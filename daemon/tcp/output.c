@@ -402,15 +402,16 @@ static uint32_t congestion_room(const struct engine *e, const struct tcb *t, seq
 	return max_u32(room, frto);
 }
 
-/* Nagle's algorithm (MUST-17). DEVIATION(SHLD-7): as Minshall changed it and as the deployed stacks have
+/* Nagle's algorithm (MUST-17), or a cork: no short segment at all, but for what the timer of the sender's
+ * silly window avoidance lets go. DEVIATION(SHLD-7): as Minshall changed it and as the deployed stacks have
  * it: what is unacknowledged holds a short segment back only when it is short itself. The end of a long
  * message does not wait for a peer that delays its ACK of an odd number of segments.
  */
 static bool nagle_holds(const struct tcb *t)
 {
-	const bool hurry = t->snd.fin_queued || t->snd.urgent;
-
-	return t->params->nagle && !hurry && seq_lt(t->snd.una, t->snd.small_end);
+	if (t->snd.fin_queued || t->snd.urgent)
+		return false;
+	return t->params->cork || (t->params->nagle && seq_lt(t->snd.una, t->snd.small_end));
 }
 
 /* Is text shorter than a segment worth sending? RFC 9293 3.8.6.2.1 (MUST-38), with Nagle in (2) and (3).

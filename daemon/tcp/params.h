@@ -47,6 +47,7 @@ struct tcp_params {
 	uint8_t ttl; /* MUST-49. 1..255, default 64 */
 	uint8_t dscp; /* MUST-48. 0..63, default 0 */
 	bool nagle; /* MUST-17. Default on */
+	bool cork; /* whole segments only, and what is left after the timer of MUST-38. Default off */
 	bool timestamps; /* RFC 7323 3. Default on */
 	bool window_scaling; /* RFC 7323 2. Default on */
 	bool sack; /* RFC 2018 and the recovery that goes by it. Default on */

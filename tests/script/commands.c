@@ -48,6 +48,7 @@ static const struct field params_fields[] = {
 	FIELD(tcp_params, ttl),
 	FIELD(tcp_params, dscp),
 	FIELD(tcp_params, nagle),
+	FIELD(tcp_params, cork),
 	FIELD(tcp_params, timestamps),
 	FIELD(tcp_params, window_scaling),
 	FIELD(tcp_params, sack),

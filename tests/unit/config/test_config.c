@@ -147,6 +147,7 @@ static void test_defaults(void **state)
 	assert_int_equal(c.log_level, LOG_LEVEL_INFO);
 	assert_string_equal(c.socket_group, "");
 	assert_int_equal(c.max_clients, 64);
+	assert_int_equal(c.unprivileged_port_start, 1024);
 	assert_string_equal(c.database, "tcpfsmd.db");
 	assert_int_equal(c.retain_us, 7 * 86400000000ULL);
 	assert_int_equal(c.retain_bytes, 2ULL << 30);
@@ -586,7 +587,7 @@ static void test_round_trip(void **state)
 	assert_round_trip(
 		"[Daemon]\nInterfaces=eth0,eth1  lo\nShield=none\nLocalPorts=7\nWorkers=3\n"
 		"MaxConnections=17\nBufferMemory=300001\nStopGrace=1h\nLogLevel=debug\n"
-		"[Control]\nSocketGroup=it's\nMaxClients=1\n"
+		"[Control]\nSocketGroup=it's\nMaxClients=1\nUnprivilegedPortStart=65536\n"
 		"[Tcp]\nMSL=0\nFinWait2Timeout=infinity\nUserTimeout=infinity\nSynTimeout=1."
 		"000001s\n"
 		"RtoMin=59s 999999us\nMSS=1000\nDelayedAck=1us\nSendBuffer=4095\nNagle=no\n"
