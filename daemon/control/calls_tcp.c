@@ -91,9 +91,11 @@ static void finish(struct call *c)
 	json_t *result = c->rows;
 
 	c->rows = NULL;
-	log_info("set tcp.%s=%s (was %s), for %s", proto_param_text(result, "key", "?"),
-		 proto_param_text(result, "value", "?"), proto_param_text(result, "was", "?"),
-		 proto_param_text(result, "for", "the daemon"));
+	/* Programs set options of their connections by the thousand. */
+	log_write(json_object_get(result, "connection") ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
+		  "set tcp.%s=%s (was %s), for %s", proto_param_text(result, "key", "?"),
+		  proto_param_text(result, "value", "?"), proto_param_text(result, "was", "?"),
+		  proto_param_text(result, "for", "the daemon"));
 	(void)json_object_del(result, "for");
 	call_result(c, result);
 }

@@ -45,9 +45,13 @@ static bool is_hung_up(int fd)
 	return fd < 0 || (poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR));
 }
 
-/* Whoever held it is gone. What it wrote before is sent still. */
+/* Whoever held it is gone, and what it wrote before is sent still; or it reads no more, but goes on writing:
+ * what comes is thrown away.
+ */
 static void on_to_ended(struct plumb *p)
 {
+	if (p->from >= 0 && !is_hung_up(p->from))
+		return;
 	p->draining = true;
 	if (p->from >= 0)
 		plumb_pull(p);

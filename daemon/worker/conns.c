@@ -226,6 +226,14 @@ static int end_errno(enum end_reason reason)
 	return -ECANCELED;
 }
 
+/* What its holder is told: as Linux has it, a reset behind the peer's FIN is only for who still writes. */
+static int holder_errno(const struct conn *c, enum end_reason reason)
+{
+	const int rc = -end_errno(reason);
+
+	return rc == ECONNRESET && c->last_state == ST_CLOSE_WAIT ? EPIPE : rc;
+}
+
 /* WORKER_CONNECT's answer. */
 static void answer_connect(struct worker *w, struct conn *c, int rc, enum end_reason reason)
 {
@@ -351,7 +359,7 @@ static void serve_closed(struct worker *w, struct conn *c, const struct report *
 	}
 	worker_forget_holder(c);
 	answer_connect(w, c, r->opened_before ? 0 : end_errno(r->reason), r->reason);
-	c->session.end_errno = -end_errno(r->reason);
+	c->session.end_errno = holder_errno(c, r->reason);
 	if (c->session.fd >= 0) {
 		end_name_set(c->session.fd, c->session.end_errno);
 		(void)close(c->session.fd);

@@ -24,6 +24,7 @@
 enum {
 	MTUS_MAX = 32, /* interfaces whose MTU is known to have changed or not */
 	BATCH = 64, /* frames received in one wakeup */
+	CATCH_UP_MAX = 16, /* batches, before a request is served */
 	OUTPUT_MAX = 256, /* segments sent in one wakeup */
 	ASKS_MAX = 1024, /* requests on their way at a time */
 	NEIGH_ANSWERS_MAX = 16, /* in one wakeup */
@@ -105,7 +106,7 @@ struct worker {
 	uint64_t alive_us; /* when it last answered a ping */
 	/* The worker's. */
 	struct event_base *base;
-	struct event *ev_link[LINK_FDS], *ev_netview, *ev_asks, *ev_ping;
+	struct event *ev_link[LINK_FDS], *ev_netview, *ev_asks, *ev_serve, *ev_ping;
 	struct event *ev_timer; /* timer_fd: the engine's next deadline, or earlier */
 	struct event *ev_again; /* the next wakeup comes at once */
 	int timer_fd; /* owned */
@@ -122,6 +123,8 @@ struct worker {
 	struct own own;
 	struct service_host host; /* host.now is the instant of this wakeup */
 	struct epitaph *epitaphs;
+	struct worker_request *answered,
+		**answered_last; /* told once this wakeup's output is out */
 	struct neigh_answer neigh[NEIGH_ANSWERS_MAX];
 	unsigned neigh_n;
 	uint32_t lo_ifindex;
@@ -149,6 +152,8 @@ struct worker {
 
 /* receive.c: a batch; sets w->more when it was full. 0, or -errno: the link is broken. */
 int worker_receive(struct worker *w);
+/* As much as there was when it began. */
+int worker_catch_up(struct worker *w);
 /* transmit.c: what the engine wants to send, up to OUTPUT_MAX; sets w->again when more is left. */
 void worker_transmit(struct worker *w);
 void worker_send_neigh_answers(struct worker *w);
@@ -199,6 +204,7 @@ void worker_tell_mtus(struct worker *w);
 void worker_serve_asks(struct worker *w);
 void worker_answer(struct worker *w, struct worker_request *req, int rc);
 void worker_refuse(struct worker *w, struct worker_request *req); /* it has ended */
+void worker_flush_answers(struct worker *w);
 void worker_step_stop(struct worker *w);
 
 /* worker.c: logs and ends the thread; the daemon sees worker_is_alive() false. */

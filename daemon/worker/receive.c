@@ -119,3 +119,12 @@ int worker_receive(struct worker *w)
 	w->more = n == BATCH;
 	return n < 0 ? n : 0;
 }
+
+int worker_catch_up(struct worker *w)
+{
+	int rc = worker_receive(w);
+
+	for (unsigned i = 1; i < CATCH_UP_MAX && !rc && w->more; i++)
+		rc = worker_receive(w);
+	return rc;
+}

@@ -16,7 +16,21 @@ void worker_answer(struct worker *w, struct worker_request *req, int rc)
 	req->rc = rc;
 	if (rc && !req->err.text[0])
 		(void)errmsg(&req->err, rc, "%s", strerror(-rc));
-	(void)mailbox_put(&w->answers, req); /* `outstanding` keeps room for every answer */
+	req->next = NULL;
+	*w->answered_last = req;
+	w->answered_last = &req->next;
+}
+
+void worker_flush_answers(struct worker *w)
+{
+	struct worker_request *req = w->answered, *next;
+
+	w->answered = NULL;
+	w->answered_last = &w->answered;
+	for (; req; req = next) {
+		next = req->next; /* whoever gets it may free it at once */
+		(void)mailbox_put(&w->answers, req); /* `outstanding` keeps room for every answer */
+	}
 }
 
 static void close_fd(struct worker_request *req)

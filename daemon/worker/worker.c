@@ -135,6 +135,7 @@ static void worker_pump(struct worker *w)
 		w->again |= served && i == ROUNDS_MAX - 1;
 	}
 	worker_step_stop(w);
+	worker_flush_answers(w);
 	save_memory(w);
 	arm_timer(w);
 	if (w->again || w->more)
@@ -173,10 +174,8 @@ static void on_spawn_failed(struct service_host *h, const char *program, int err
 		    w->cfg.index, program, strerror(error));
 }
 
-static void receive(struct worker *w)
+static void check_link(struct worker *w, int rc)
 {
-	const int rc = worker_receive(w);
-
 	if (rc)
 		worker_fail(w, "receive from the packet socket: %s", strerror(-rc));
 }
@@ -186,7 +185,7 @@ static void on_link(evutil_socket_t fd, short what, void *arg)
 	struct worker *const w = arg;
 
 	begin_wakeup(w);
-	receive(w);
+	check_link(w, worker_receive(w));
 	worker_pump(w);
 }
 
@@ -196,7 +195,7 @@ static void on_again(evutil_socket_t fd, short what, void *arg)
 
 	begin_wakeup(w);
 	if (w->more)
-		receive(w);
+		check_link(w, worker_receive(w));
 	worker_pump(w);
 }
 
@@ -221,11 +220,23 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	worker_pump(w);
 }
 
+/* What programs wrote, and what arrived, before they asked comes first: descriptors that are ready with
+ * this one have their turn, and then it is.
+ */
 static void on_asks(evutil_socket_t fd, short what, void *arg)
+{
+	const struct worker *const w = arg;
+
+	event_active(w->ev_serve, EV_TIMEOUT, 0);
+}
+
+static void on_serve(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *const w = arg;
 
 	begin_wakeup(w);
+	check_link(w, worker_catch_up(w));
+	worker_serve_reports(w);
 	worker_serve_asks(w);
 	worker_pump(w);
 }
@@ -250,6 +261,7 @@ static void answer_all(struct worker *w)
 		worker_refuse(w, req);
 	if (w->stop)
 		worker_answer(w, w->stop, 0);
+	worker_flush_answers(w);
 }
 
 static void *worker_main(void *arg)
@@ -381,12 +393,13 @@ static int make_events(struct worker *w)
 	w->ev_netview = event_new(w->base, netview_fd(w->view), EV_READ | EV_PERSIST, on_netview,
 				  w);
 	w->ev_asks = event_new(w->base, w->asks.fd, EV_READ | EV_PERSIST, on_asks, w);
+	w->ev_serve = event_new(w->base, -1, 0, on_serve, w);
 	w->ev_ping = event_new(w->base, -1, EV_PERSIST, on_ping, w);
 	w->ev_timer = event_new(w->base, w->timer_fd, edge, on_timer, w);
 	w->ev_again = evtimer_new(w->base, on_again, w);
 	w->ev_answers = event_new(w->cfg.home, w->answers.fd, EV_READ | EV_PERSIST, on_answers, w);
-	if (!w->ev_netview || !w->ev_asks || !w->ev_ping || !w->ev_timer || !w->ev_again ||
-	    !w->ev_answers)
+	if (!w->ev_netview || !w->ev_asks || !w->ev_serve || !w->ev_ping || !w->ev_timer ||
+	    !w->ev_again || !w->ev_answers)
 		return -ENOMEM;
 	return event_add(w->ev_timer, NULL) || event_add(w->ev_netview, NULL) ||
 			       event_add(w->ev_asks, NULL) || event_add(w->ev_answers, NULL)
@@ -449,6 +462,7 @@ int worker_start(const struct worker_config *cfg, struct worker **ret_worker,
 	w->strangers = STRANGERS_MAX;
 	w->armed = w->rest_at = w->return_at = VTIME_NEVER;
 	w->timer_fd = -1;
+	w->answered_last = &w->answered;
 	w->alive_us = clock_monotonic_us();
 	rc = make_queues(w);
 	if (rc)
@@ -478,10 +492,9 @@ int worker_start(const struct worker_config *cfg, struct worker **ret_worker,
 
 static void free_events(struct worker *w)
 {
-	struct event *const events[] = {
-		w->ev_link[0], w->ev_link[1], w->ev_netview, w->ev_asks,
-		w->ev_ping,    w->ev_timer,   w->ev_again,   w->ev_answers
-	};
+	struct event *const events[] = { w->ev_link[0], w->ev_link[1], w->ev_netview,
+					 w->ev_asks,    w->ev_serve,   w->ev_ping,
+					 w->ev_timer,   w->ev_again,   w->ev_answers };
 
 	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
 		if (events[i])

@@ -98,6 +98,7 @@ struct worker_request {
 	enum worker_ask ask;
 	void (*done)(struct worker_request *req);
 	void *arg;
+	struct worker_request *next; /* the worker's */
 	int rc;
 	struct errmsg err;
 	union {
