@@ -314,6 +314,13 @@ static bool find_text(const char *answer, const char *key, char *buf, size_t siz
 	return true;
 }
 
+static bool find_true(const char *answer, const char *key)
+{
+	const char *const at = find_value(answer, key);
+
+	return at && !strncmp(at, "true", 4);
+}
+
 /* The errno for an error of the protocol; a descriptor that was passed may tell a better one. */
 static int answer_errno(const char *answer)
 {
@@ -384,11 +391,21 @@ int tcpfsm_pair(int flags, int ret_ends[2])
 	return 0;
 }
 
+static int poll_one(struct pollfd *p, int timeout_ms)
+{
+	const struct timespec limit = { .tv_sec = timeout_ms / 1000,
+					.tv_nsec = timeout_ms % 1000 * 1000000L };
+	/* The kernel writes what is left into it. */
+	struct timespec left = limit;
+
+	return (int)syscall(SYS_ppoll, p, 1, timeout_ms < 0 ? NULL : &left, NULL, 0);
+}
+
 static bool is_writable(int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 
-	return poll(&p, 1, 0) == 1;
+	return poll_one(&p, 0) == 1;
 }
 
 /* A UNIX socket with room is writable, a connection under way is not: so there is no room. */
@@ -420,8 +437,19 @@ static int put_syn_text(const struct tcpfsm_connect *c, int end)
 	return 0;
 }
 
-static void connect_params(const struct tcpfsm_connect *c, size_t skip,
-			   char params[static REQUEST_MAX])
+/* -EINVAL: no keys at all can be that long, or have such letters in them. */
+static int add_tcp(const char *tcp, char params[static REQUEST_MAX], int n)
+{
+	if (!tcp || !*tcp)
+		return 0;
+	if (strlen(tcp) >= REQUEST_MAX / 2 || strpbrk(tcp, "\"\\\n"))
+		return -EINVAL;
+	(void)snprintf(params + n, REQUEST_MAX - (size_t)n, ",\"tcp\":\"%s\"", tcp);
+	return 0;
+}
+
+static int connect_params(const struct tcpfsm_connect *c, size_t skip,
+			  char params[static REQUEST_MAX])
 {
 	char remote[ENDPOINT_MAX], source[ENDPOINT_MAX], scope[IF_NAMESIZE] = "";
 	int n;
@@ -439,8 +467,7 @@ static void connect_params(const struct tcpfsm_connect *c, size_t skip,
 	if (c->remote.sin6_scope_id && IN6_IS_ADDR_LINKLOCAL(&c->remote.sin6_addr) &&
 	    if_indextoname(c->remote.sin6_scope_id, scope))
 		n += snprintf(params + n, REQUEST_MAX - (size_t)n, ",\"scope\":\"%s\"", scope);
-	if (c->tcp && strlen(c->tcp) < REQUEST_MAX / 2 && !strpbrk(c->tcp, "\"\\"))
-		(void)snprintf(params + n, REQUEST_MAX - (size_t)n, ",\"tcp\":\"%s\"", c->tcp);
+	return add_tcp(c->tcp, params, n);
 }
 
 int tcpfsm_connect_begin(const struct tcpfsm_connect *c, int end, int daemon_end,
@@ -455,8 +482,9 @@ int tcpfsm_connect_begin(const struct tcpfsm_connect *c, int end, int daemon_end
 		(void)syscall(SYS_close, daemon_end);
 		return rc;
 	}
-	connect_params(c, fill(end), params);
-	rc = call(c->path, "connect", params, daemon_end, answer);
+	rc = connect_params(c, fill(end), params);
+	if (!rc)
+		rc = call(c->path, "connect", params, daemon_end, answer);
 	better = tcpfsm_error(end);
 	(void)syscall(SYS_close, daemon_end);
 	if (rc)
@@ -474,7 +502,7 @@ int tcpfsm_connect_begin(const struct tcpfsm_connect *c, int end, int daemon_end
 int tcpfsm_connect_wait(int end, int timeout_ms)
 {
 	struct pollfd p = { .fd = end, .events = POLLOUT };
-	const int n = poll(&p, 1, timeout_ms);
+	const int n = poll_one(&p, timeout_ms);
 	int error;
 
 	if (n < 0)
@@ -488,14 +516,14 @@ int tcpfsm_connect_wait(int end, int timeout_ms)
 	return p.revents & POLLHUP ? -ECONNABORTED : 0;
 }
 
-int tcpfsm_connect(const struct tcpfsm_connect *c, struct tcpfsm_name *ret_name)
+int tcpfsm_connect(const struct tcpfsm_connect *c, int flags, struct tcpfsm_name *ret_name)
 {
-	int ends[2] = { -1, -1 }, rc = tcpfsm_pair(SOCK_CLOEXEC, ends);
+	int ends[2] = { -1, -1 }, rc = tcpfsm_pair(flags, ends);
 
 	if (rc)
 		return rc;
 	rc = tcpfsm_connect_begin(c, ends[0], ends[1], ret_name);
-	while (!rc && (rc = tcpfsm_connect_wait(ends[0], -1)) == -EINTR)
+	while (!rc && !(flags & SOCK_NONBLOCK) && (rc = tcpfsm_connect_wait(ends[0], -1)) == -EINTR)
 		rc = 0;
 	if (!rc)
 		return ends[0];
@@ -505,20 +533,24 @@ int tcpfsm_connect(const struct tcpfsm_connect *c, struct tcpfsm_name *ret_name)
 
 /* ---- listen ---- */
 
-int tcpfsm_listen_begin(const char *path, const struct sockaddr_in6 *local, unsigned backlog,
-			int end, int daemon_end)
+int tcpfsm_listen_begin(const struct tcpfsm_listener *l, int end, int daemon_end)
 {
 	struct tcpfsm_name name = { .listens = true,
-				    .local = *local,
-				    .domain = IN6_IS_ADDR_V4MAPPED(&local->sin6_addr) ? AF_INET
-										      : AF_INET6 };
+				    .local = l->local,
+				    .domain = IN6_IS_ADDR_V4MAPPED(&l->local.sin6_addr)
+						      ? AF_INET
+						      : AF_INET6 };
+	const unsigned backlog = l->backlog < 1                    ? 1
+				 : l->backlog > TCPFSM_BACKLOG_MAX ? TCPFSM_BACKLOG_MAX
+								   : l->backlog;
 	char params[REQUEST_MAX], answer[ANSWER_MAX], text[ENDPOINT_MAX];
 	int rc, better;
 
-	backlog = backlog < 1 ? 1 : backlog > TCPFSM_BACKLOG_MAX ? TCPFSM_BACKLOG_MAX : backlog;
-	endpoint_text(local, true, text);
-	snprintf(params, sizeof(params), "\"address\":\"%s\",\"backlog\":%u", text, backlog);
-	rc = call(path, "listen.stream", params, daemon_end, answer);
+	endpoint_text(&l->local, true, text);
+	rc = snprintf(params, sizeof(params), "\"address\":\"%s\",\"backlog\":%u", text, backlog);
+	rc = add_tcp(l->tcp, params, rc);
+	if (!rc)
+		rc = call(l->path, "listen.stream", params, daemon_end, answer);
 	better = tcpfsm_error(end);
 	(void)syscall(SYS_close, daemon_end);
 	if (rc)
@@ -527,13 +559,13 @@ int tcpfsm_listen_begin(const char *path, const struct sockaddr_in6 *local, unsi
 	return 0;
 }
 
-int tcpfsm_listen(const char *path, const struct sockaddr_in6 *local, unsigned backlog, int flags)
+int tcpfsm_listen(const struct tcpfsm_listener *l, int flags)
 {
 	int ends[2] = { -1, -1 }, rc = tcpfsm_pair(flags, ends);
 
 	if (rc)
 		return rc;
-	rc = tcpfsm_listen_begin(path, local, backlog, ends[0], ends[1]);
+	rc = tcpfsm_listen_begin(l, ends[0], ends[1]);
 	if (!rc)
 		return ends[0];
 	(void)syscall(SYS_close, ends[0]);
@@ -630,12 +662,56 @@ int tcpfsm_info(const char *path, uint64_t id, struct tcpfsm_info *ret_info)
 		NUMBER(segments_out),
 		NUMBER(retransmitted_segments),
 		NUMBER(retransmitted_bytes),
+		NUMBER(path_mtu_bytes),
+		NUMBER(reassembly_bytes),
 #undef NUMBER
 	};
 	(void)find_text(a, "state", ret_info->state, sizeof(ret_info->state));
-	ret_info->timestamps = strstr(a, "\"timestamps\":true") != NULL;
-	ret_info->window_scaling = strstr(a, "\"window_scaling\":true") != NULL;
+	(void)find_text(a, "congestion_control", ret_info->congestion_control,
+			sizeof(ret_info->congestion_control));
+	ret_info->timestamps = find_true(a, "timestamps");
+	ret_info->window_scaling = find_true(a, "window_scaling");
+	ret_info->sack = find_true(a, "sack");
+	ret_info->ecn = find_true(a, "ecn");
 	return 0;
+}
+
+static int set(const char *path, const char *of, const char *key, const char *value)
+{
+	char params[REQUEST_MAX], answer[ANSWER_MAX];
+	const int n = snprintf(params, sizeof(params), "\"key\":\"%s\",\"value\":\"%s\",%s", key,
+			       value, of);
+
+	if (n < 0 || (size_t)n >= sizeof(params) || strpbrk(key, "\"\\\n") ||
+	    strpbrk(value, "\"\\\n"))
+		return -EINVAL;
+	return call(path, "set.tcp", params, -1, answer);
+}
+
+int tcpfsm_set(const char *path, uint64_t id, const char *key, const char *value)
+{
+	char of[48];
+
+	snprintf(of, sizeof(of), "\"connection\":%" PRIu64, id);
+	return set(path, of, key, value);
+}
+
+int tcpfsm_set_listener(const char *path, const struct sockaddr_in6 *local, const char *key,
+			const char *value)
+{
+	char of[ENDPOINT_MAX + 24], text[ENDPOINT_MAX];
+
+	endpoint_text(local, true, text);
+	snprintf(of, sizeof(of), "\"listener\":\"%s\"", text);
+	return set(path, of, key, value);
+}
+
+bool tcpfsm_has_no_shield(const char *path)
+{
+	char answer[ANSWER_MAX], shield[16];
+
+	return !call(path, "list.rules", "", -1, answer) &&
+	       find_text(answer, "shield", shield, sizeof(shield)) && !strcmp(shield, "none");
 }
 
 int tcpfsm_reset(const char *path, uint64_t id)

@@ -40,6 +40,15 @@ struct tcpfsm_connect {
 	size_t syn_text_len;
 };
 
+struct tcpfsm_listener {
+	const char *path;
+	struct sockaddr_in6
+		local; /* :: is any address of both families, ::ffff:0.0.0.0 any of IPv4 */
+	unsigned
+		backlog; /* connections not accepted yet; 1 to TCPFSM_BACKLOG_MAX, who is beyond waits */
+	const char *tcp; /* NULL, or KEY=VALUE,... of [Tcp], for what it accepts */
+};
+
 /* What the daemon knows of an open connection. Octets and microseconds. */
 struct tcpfsm_info {
 	char state[16]; /* "established", "fin_wait_1", ... */
@@ -49,7 +58,9 @@ struct tcpfsm_info {
 	uint64_t unacked_bytes, send_queue_bytes, recv_queue_bytes, backoffs;
 	uint64_t bytes_in, bytes_out, segments_in, segments_out;
 	uint64_t retransmitted_segments, retransmitted_bytes;
-	bool timestamps, window_scaling;
+	uint64_t path_mtu_bytes, reassembly_bytes;
+	char congestion_control[16]; /* "cubic", "newreno" */
+	bool timestamps, window_scaling, sack, ecn;
 };
 
 /* Any address of either family, as a sockaddr_in6. -EAFNOSUPPORT, -EINVAL. */
@@ -65,14 +76,15 @@ int tcpfsm_connect_begin(const struct tcpfsm_connect *c, int end, int daemon_end
 			 struct tcpfsm_name *ret_name);
 /* -EINPROGRESS: not yet; 0: it is there; else why not. timeout_ms as poll(2); -EINTR. */
 int tcpfsm_connect_wait(int end, int timeout_ms);
-/* Both, and waits: the descriptor. */
-int tcpfsm_connect(const struct tcpfsm_connect *c, struct tcpfsm_name *ret_name);
+/* Both: the descriptor. flags: SOCK_CLOEXEC; with SOCK_NONBLOCK it does not wait for the handshake, which
+ * tcpfsm_connect_wait() does then, or poll(2) for POLLOUT. */
+int tcpfsm_connect(const struct tcpfsm_connect *c, int flags, struct tcpfsm_name *ret_name);
 
 /* `end` becomes readable when there is a connection to accept. daemon_end is closed by this. */
-int tcpfsm_listen_begin(const char *path, const struct sockaddr_in6 *local, unsigned backlog,
-			int end, int daemon_end);
-/* The listening descriptor. Closed by its last holder, it listens no more. */
-int tcpfsm_listen(const char *path, const struct sockaddr_in6 *local, unsigned backlog, int flags);
+int tcpfsm_listen_begin(const struct tcpfsm_listener *l, int end, int daemon_end);
+/* The listening descriptor. Closed by its last holder, it listens no more. -EADDRINUSE, -EADDRNOTAVAIL,
+ * -EACCES: not for this user. */
+int tcpfsm_listen(const struct tcpfsm_listener *l, int flags);
 /* The next connection's descriptor; waits unless the listening one does not block. flags as accept4.
  * -EINVAL: it listens no more, or the daemon is gone. domain: as struct tcpfsm_name. */
 int tcpfsm_accept(int listening, int domain, int flags, struct tcpfsm_name *ret_name);
@@ -83,4 +95,11 @@ int tcpfsm_error(int fd);
 /* Whose is this descriptor? -ENOENT: nothing of ours. Works across fork and exec. */
 int tcpfsm_name(int fd, struct tcpfsm_name *ret_name);
 int tcpfsm_info(const char *path, uint64_t id, struct tcpfsm_info *ret_info);
+/* A key of [Tcp], in a connection that runs, or for what a listener accepts from now on: "Nagle", "no".
+ * -EINVAL: there is no such key, or value, or it is only for the handshake. -ENOENT: no such connection. */
+int tcpfsm_set(const char *path, uint64_t id, const char *key, const char *value);
+int tcpfsm_set_listener(const char *path, const struct sockaddr_in6 *local, const char *key,
+			const char *value);
 int tcpfsm_reset(const char *path, uint64_t id); /* RST now */
+/* Does the daemon serve addresses that no kernel owns (Shield=none)? False also when it is not there. */
+bool tcpfsm_has_no_shield(const char *path);

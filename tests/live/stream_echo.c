@@ -21,7 +21,10 @@ static int fail(const char *what, int rc)
 
 static int serve(const struct sockaddr_in6 *local)
 {
-	const int l = tcpfsm_listen(NULL, local, 10, SOCK_CLOEXEC);
+	const struct tcpfsm_listener listener = { .local = *local,
+						  .backlog = 10,
+						  .tcp = "Nagle=no" };
+	const int l = tcpfsm_listen(&listener, SOCK_CLOEXEC);
 	struct tcpfsm_name name, again;
 	char buf[4096];
 	ssize_t n;
@@ -29,7 +32,7 @@ static int serve(const struct sockaddr_in6 *local)
 
 	if (l < 0)
 		return fail("listen", l);
-	if (tcpfsm_listen(NULL, local, 10, 0) != -EADDRINUSE)
+	if (tcpfsm_listen(&listener, 0) != -EADDRINUSE)
 		return fail("listen twice", 0);
 	puts("ready");
 	fflush(stdout);
@@ -51,7 +54,7 @@ static int talk(const struct tcpfsm_connect *c)
 	struct tcpfsm_info info;
 	char buf[4096];
 	ssize_t n;
-	int fd = tcpfsm_connect(c, &name), rc;
+	int fd = tcpfsm_connect(c, SOCK_CLOEXEC, &name), rc;
 
 	if (fd < 0)
 		return fail("connect", fd);

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import pwd
 import select
 import shutil
 import signal
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from lab import BUILD, TCPFSMCTL, Skip, read_all, run, until, variants
+from lab import BUILD, SLOW, TCPFSMCTL, Skip, read_all, run, until, variants
 
 CONF = '[Tcp]\nMSL=100ms\nSynTimeout=3s\n'
 SIZE = 12 << 20
@@ -452,6 +453,37 @@ def test_a_thousand_connections_leave_nothing(lab):
     p.kill()
 
 
+def test_c_library_as_it_is_installed(lab):
+    """Header, library, pkg-config and the example, from where `meson install` puts them."""
+    for program in ('cc', 'meson', 'pkg-config'):
+        need(program)
+    d = lab.daemon(CONF)
+    root = f'{lab.dir}/root'
+    lab.run('client', ['meson', 'install', '-C', str(BUILD), '--no-rebuild', '--quiet', '--tags', 'devel'], env=dict(os.environ, DESTDIR=root))
+    pc = next(pathlib.Path(root).rglob('tcpfsm.pc'))
+    flags = lab.run('client', ['pkg-config', '--cflags', '--libs', 'tcpfsm'],
+                    env=dict(os.environ, PKG_CONFIG_LIBDIR=str(pc.parent), PKG_CONFIG_SYSROOT_DIR=root)).stdout.split()
+    source = next(pathlib.Path(root).rglob('stream_example.c'))
+    cc = ['clang', '-fsanitize=address,undefined'] if SLOW > 1 else ['cc']
+    r = lab.run('client', [*cc, '-Wall', '-Wextra', '-Werror', str(source), '-o', f'{lab.dir}/example', *flags], check=False)
+    assert r.returncode == 0, r.stderr
+    env = dict(os.environ, TCPFSM_SOCKET=str(d.run / 'control.sock'))
+    listener = lab.listen('10.9.0.1', 9000)
+    p = lab.popen('server', [f'{lab.dir}/example', '10.9.0.1', '9000'], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                  stderr=subprocess.PIPE, text=True)
+    c, _ = listener.accept()
+    c.sendall(b'from the peer')
+    p.stdin.write('from the program')
+    p.stdin.close()
+    assert read_all(c) == b'from the program'
+    c.close()
+    assert p.stdout.read() == 'from the peer'
+    assert p.wait(10) == 0
+    assert p.stderr.read() == 'established, segments of 1448 octets, cubic\n'
+    r = lab.run('server', [f'{lab.dir}/example', '10.9.0.1', '9'], env=env, check=False, stdin=subprocess.DEVNULL)
+    assert r.returncode == 1 and r.stderr == 'connect: Connection refused\n', r.stderr
+
+
 def test_c_library(lab):
     d = lab.daemon(CONF)
     env = dict(os.environ, TCPFSM_SOCKET=str(d.run / 'control.sock'))
@@ -472,6 +504,194 @@ def test_c_library(lab):
     assert p.stdout.read() == 'established 1\nheard\n' and p.wait(10) == 0
     r = lab.run('server', [tool, 'connect', '10.9.0.1', '9'], env=env, check=False)
     assert r.returncode == 1 and r.stderr == 'connect: Connection refused\n', r.stderr
+
+
+def test_what_was_written_is_on_the_wire_before_an_answer(lab):
+    d = lab.daemon(CONF)
+    listener = lab.listen('10.9.0.1', 9000)
+    p = lab.popen('server', python(lab, d, '''
+import socket, struct
+s = socket.create_connection(('10.9.0.1', 9000))
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+for i in range(1, 501):
+    s.send(b'x')
+    sent = struct.unpack_from('Q', s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), 200)[0]
+    assert sent == i, (sent, i)
+print('fine')
+'''), stdout=subprocess.PIPE, text=True)
+    c, _ = listener.accept()
+    assert p.stdout.read() == 'fine\n'
+    assert len(read_all(c)) == 500
+
+
+def octets_of(frame):
+    """Of the client's TCP in it."""
+    if frame[12:14] != b'\x08\x00' or frame[26:30] != socket.inet_aton('10.9.0.1'):
+        return 0
+    return int.from_bytes(frame[16:18], 'big') - 20 - (frame[46] >> 4) * 4
+
+
+def test_what_arrived_is_seen_by_the_next_call(lab):
+    d = lab.daemon(CONF)
+    # Of one interface, it gets a frame after the daemon, whose socket is of all.
+    tap = lab.socket('server', socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    with lab.inside('server'):
+        tap.bind(('v1', 3))
+    p = lab.popen('server', python(lab, d, ASYNC_ECHO, '10.9.0.2', '9000'), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert p.stdout.readline() == b'ready\n'
+    s = lab.connect('10.9.0.2', 9000)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    me = until(lambda: d.connections('state', 'established'), 5, 'a connection')[0]['id']
+    with d.control() as control:
+        lines = control.makefile('rb')
+        ask = json.dumps({'jsonrpc': '2.0', 'id': 1, 'method': 'show.connection', 'params': {'id': me}}).encode() + b'\n'
+        for i in range(1, 501):
+            s.sendall(b'x')
+            while octets_of(tap.recv(2000)) != 1:
+                pass
+            control.sendall(ask)
+            got = json.loads(lines.readline())['result']['bytes_in']
+            assert got == i, (got, i)
+    p.kill()
+
+
+def test_interface_that_appears_later(lab):
+    """A program that runs already serves on it, and connects by it."""
+    d = lab.daemon(CONF)
+    p = lab.popen('server', python(lab, d, '''
+import socket
+l = socket.create_server(('', 9000))
+print('ready', flush=True)
+c, who = l.accept()
+c.sendall(who[0].encode())
+c.close()
+input()
+print(socket.create_connection(('10.10.0.1', 9001)).recv(100))
+'''), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == 'ready\n'
+    lab.sh('client', f'ip link add w0 type veth peer name w1 netns {lab.holders["server"].pid}')
+    for ns, dev, n in (('client', 'w0', 1), ('server', 'w1', 2)):
+        lab.sh(ns, f'ip addr add 10.10.0.{n}/24 dev {dev}; ip link set {dev} up')
+    assert read_all(lab.connect('10.10.0.2', 9000)) == b'10.10.0.1'
+    listener = lab.listen('10.10.0.1', 9001)
+    p.stdin.write('\n')
+    p.stdin.flush()
+    c, _ = listener.accept()
+    c.sendall(b'by the new one')
+    c.close()
+    assert p.stdout.read() == "b'by the new one'\n"
+
+
+LISTEN_ON = '''
+import errno, socket, sys
+for port in map(int, sys.argv[1:]):
+    try:
+        with socket.create_server(('10.9.0.2', port)): print(port)
+    except OSError as e:
+        print(errno.errorcode[e.errno])
+'''
+
+
+@variants(start=[1024, 80])
+def test_who_may_listen_on_what(lab, start):
+    d = lab.daemon(CONF + f'[Control]\nUnprivilegedPortStart={start}\n')
+    lab.sh('server', 'sysctl -qw net.ipv4.ip_unprivileged_port_start=0')  # so that it is the daemon who refuses
+    os.chmod(lab.dir, 0o755)
+    for path in (d.base, d.run):
+        os.chmod(path, 0o755)
+    argv = python(lab, d, LISTEN_ON, '79', '80', '1023', '1024')
+    assert lab.run('server', argv).stdout.split() == ['79', '80', '1023', '1024'], 'root may'
+    nobody = pwd.getpwnam('nobody')
+    plain = ['setpriv', '--reuid', str(nobody.pw_uid), '--regid', str(nobody.pw_gid), '--clear-groups', '--']
+    if lab.run('server', [*plain, 'sh', '-c', sys.executable + ' -c ""'], check=False).returncode:
+        argv[argv.index(sys.executable)] = '/usr/bin/python3'  # ours is not for everybody
+    as_nobody = plain + argv
+    r = lab.run('server', as_nobody, check=False)
+    assert r.returncode == 5 and 'Permission denied' in r.stderr, 'the socket is not for everybody: ' + r.stderr
+    os.chown(d.run / 'control.sock', -1, nobody.pw_gid)
+    want = ['EACCES', 'EACCES', 'EACCES', '1024'] if start == 1024 else ['EACCES', '80', '1023', '1024']
+    assert lab.run('server', as_nobody).stdout.split() == want
+    r = lab.run('server', [*plain, str(TCPFSMCTL), '-s', str(d.run / 'control.sock'), 'listen', '10.9.0.2:79', 'echo'], check=False)
+    assert r.returncode == 5 and f'below UnprivilegedPortStart ({start})' in r.stderr, r.stderr
+    r = lab.run('server', [*plain, str(TCPFSMCTL), '-s', str(d.run / 'control.sock'), 'connect', '10.9.0.1:9', '--source',
+                           '10.9.0.2:79'], check=False)
+    assert r.returncode == 5 and f'below UnprivilegedPortStart ({start})' in r.stderr, r.stderr
+
+
+OPTIONS = '''
+import socket, sys
+T, S, I = socket.IPPROTO_TCP, socket.SOL_SOCKET, socket.IPPROTO_IP
+s = socket.socket()
+s.setsockopt(T, socket.TCP_MAXSEG, 1000)
+s.setsockopt(I, socket.IP_TTL, 61)
+s.connect(('10.9.0.1', 9000))
+s.recv(1)
+s.setsockopt(I, socket.IP_TOS, 0xb8)
+s.setsockopt(I, socket.IP_TTL, 33)
+s.send(b'a' * 10)
+s.recv(1)
+s.setsockopt(T, socket.TCP_CORK, 1)
+s.send(b'b' * 20)
+s.send(b'c' * 21)
+s.setsockopt(T, socket.TCP_CORK, 0)
+s.recv(1)
+s.send(b'd' * 30, socket.MSG_MORE)
+s.send(b'e' * 31)
+s.recv(1)
+s.setsockopt(T, socket.TCP_NODELAY, 1)
+s.send(b'f' * 3)
+s.send(b'g' * 4)
+s.recv(1)
+s.setsockopt(T, socket.TCP_KEEPIDLE, 1)
+s.setsockopt(S, socket.SO_KEEPALIVE, 1)
+s.setsockopt(T, socket.TCP_CONGESTION, b'reno')
+print(s.getsockopt(T, socket.TCP_CONGESTION, 16).rstrip(bytes(1)).decode(), flush=True)
+s.recv(1)
+'''
+
+
+def test_options_take_effect(lab):
+    d = lab.daemon(CONF)
+    listener = lab.listen('10.9.0.1', 9000)
+    capture = lab.capture('client', 'v0', 'tcp and src 10.9.0.2')
+    p = lab.popen('server', python(lab, d, OPTIONS), stdout=subprocess.PIPE, text=True)
+    c, _ = listener.accept()
+    c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for n in (0, 10, 41, 61, 7):
+        got = b''
+        while len(got) < n:
+            got += c.recv(n - len(got))
+        c.sendall(b'.')
+    assert p.stdout.readline() == 'reno\n'
+    name = d.connections('state', 'established')[0]['id']
+    assert d.rpc('show.connection', id=name)['detail']['congestion_control'] == 'newreno'
+    shown = {r['key']: r['value'] for r in d.rpc('show.tcp', connection=name)['tcp']}
+    assert (shown['Nagle'], shown['Cork'], shown['KeepAliveTime']) == ('no', 'no', '1s'), shown
+    # Its keep-alive, after a second of silence: an octet less than what is acknowledged.
+    until(lambda: d.ctl('status')['counters']['keepalive_probes'], 10, 'a keep-alive')
+    c.sendall(b'.')
+    p.wait(10)
+    rows = [r.split('\t') for r in lab.tshark(capture.stop(), '-T', 'fields', '-e', 'tcp.len', '-e', 'ip.ttl', '-e', 'ip.dsfield', '-e',
+                                              'tcp.options.mss_val', '-e', 'tcp.analysis.keep_alive').splitlines()]
+    assert rows[0][3] == '1000', rows[0]
+    texts = [r for r in rows if r[0] != '0']
+    assert [r[0] for r in texts][:3] == ['10', '41', '61'], texts
+    assert rows[0][1] == '61' and {r[1] for r in texts} == {'33'}, rows
+    assert {int(r[2], 16) for r in texts} == {0xb8}, rows
+    assert any(r[4] for r in rows), 'no keep-alive'
+
+
+def test_shutdown_of_a_listener_for_writing_is_nothing(lab):
+    d = lab.daemon(CONF)
+    p = lab.popen('server', python(lab, d, '''
+import socket
+l = socket.create_server(('10.9.0.2', 9000))
+l.shutdown(socket.SHUT_WR)
+print('ready', flush=True)
+l.accept()[0].sendall(b'there')
+'''), stdout=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == 'ready\n'
+    assert read_all(lab.connect('10.9.0.2', 9000)) == b'there'
 
 
 def test_control_refuses_what_is_no_stream(lab):

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* connect(), shutdown(). */
+#include <fcntl.h>
+#include <sys/time.h>
+
+#include "ctl/preload/preload.h"
+
+enum { KEYS_BYTES = 512 };
+
+int renew(int fd, struct sock *s)
+{
+	const int flags = (int)syscall(SYS_fcntl, fd, F_GETFD);
+	int ends[2] = { -1, -1 },
+	    rc = tcpfsm_pair((blocks(fd) ? 0 : SOCK_NONBLOCK) | SOCK_CLOEXEC, ends);
+
+	if (rc)
+		return rc;
+	if (syscall(SYS_dup3, ends[0], fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0) < 0)
+		rc = -errno;
+	(void)syscall(SYS_close, ends[0]);
+	if (s->daemon_end >= 0)
+		(void)syscall(SYS_close, s->daemon_end);
+	s->daemon_end = hide(ends[1]);
+	s->kind = NEW;
+	s->name = (struct tcpfsm_name){ 0 };
+	s->told = s->shut = s->connect_told = false;
+	s->error = 0;
+	return rc;
+}
+
+int settle(int fd, struct sock *s, int timeout_ms)
+{
+	const int rc = tcpfsm_connect_wait(fd, timeout_ms);
+
+	if (rc == -EINPROGRESS || rc == -EINTR)
+		return rc;
+	s->kind = rc ? FAILED : CONNECTED;
+	s->error = -rc;
+	return rc;
+}
+
+static bool is_v6only(const struct sock *s)
+{
+	const struct option *const o = find_option(s, IPPROTO_IPV6, IPV6_V6ONLY);
+
+	return o && o->value;
+}
+
+static int begin_connect(int fd, struct sock *s, const struct sockaddr_in6 *to)
+{
+	struct sockaddr_in6 source = s->bound;
+	struct tcpfsm_connect c = { .domain = s->domain,
+				    .remote = *to,
+				    .source = s->bound.sin6_family ? &source : NULL };
+	char keys[KEYS_BYTES];
+	int rc = s->kind == FAILED || s->kind == DISCONNECTED ? renew(fd, s) : 0;
+
+	if (rc)
+		return rc;
+	if (IN6_IS_ADDR_UNSPECIFIED(&to->sin6_addr))
+		c.remote.sin6_addr = in6addr_loopback;
+	else if (IN6_IS_ADDR_V4MAPPED(&to->sin6_addr) && !to->sin6_addr.s6_addr32[3])
+		c.remote.sin6_addr.s6_addr32[3] = htonl(INADDR_LOOPBACK);
+	if (s->any_port)
+		source.sin6_port = 0;
+	options_keys(s, keys, sizeof(keys));
+	c.tcp = keys;
+	rc = tcpfsm_connect_begin(&c, fd, s->daemon_end, &s->name);
+	s->daemon_end = -1;
+	s->kind = rc ? FAILED : CONNECTING;
+	return rc;
+}
+
+/* SO_SNDTIMEO limits connect(), too. As poll(2) has it. */
+static int patience_ms(int fd)
+{
+	struct timeval tv = { 0 };
+	socklen_t len = sizeof(tv);
+
+	if (!blocks(fd))
+		return 0;
+	if (syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) ||
+	    (!tv.tv_sec && !tv.tv_usec))
+		return -1;
+	return (int)(tv.tv_sec < 2000000 ? tv.tv_sec * 1000 + (tv.tv_usec + 999) / 1000
+					 : 2000000000);
+}
+
+/* What connect() says, and what follows from having said it. */
+static int say(struct sock *s, int rc)
+{
+	if (!rc)
+		s->connect_told = true;
+	if (!rc || rc == -EINPROGRESS || rc == -EALREADY || rc == -EINTR)
+		return rc ? (int)fail(rc) : 0;
+	s->told = true;
+	s->error = 0;
+	if (s->kind == FAILED)
+		s->kind = DISCONNECTED;
+	return (int)fail(rc);
+}
+
+/* connect() to no address undoes the first. */
+static int disconnect(int fd, struct sock *s)
+{
+	int rc = 0;
+
+	if (s->kind == CONNECTED)
+		(void)tcpfsm_reset(NULL, s->name.id);
+	if (s->kind != NEW)
+		rc = renew(fd, s);
+	return rc ? (int)fail(rc) : 0;
+}
+
+static int connect_again(int fd, struct sock *s)
+{
+	int rc;
+
+	if (s->kind == CONNECTED && !s->connect_told)
+		return say(s, 0);
+	if (s->kind == CONNECTED || s->kind == LISTENING)
+		return (int)fail(EISCONN);
+	rc = settle(fd, s, patience_ms(fd));
+	return say(s, rc == -EINPROGRESS ? -EALREADY : rc);
+}
+
+PUBLIC int connect(int fd, const struct sockaddr *sa, socklen_t len)
+{
+	struct sock *const s = find_or_adopt(fd);
+	struct sockaddr_in6 to;
+	int rc;
+
+	if (!s)
+		return (int)syscall(SYS_connect, fd, sa, len);
+	if (len >= sizeof(sa->sa_family) && sa->sa_family == AF_UNSPEC)
+		return disconnect(fd, s);
+	if (s->kind == CONNECTED || s->kind == LISTENING || s->kind == CONNECTING)
+		return connect_again(fd, s);
+	/* What failed while nobody looked is told by the next connect(), and not tried again. */
+	if (s->kind == FAILED && s->error)
+		return say(s, -s->error);
+	rc = take_name(s->domain, sa, len, &to);
+	if (!rc && is_v6only(s) && IN6_IS_ADDR_V4MAPPED(&to.sin6_addr))
+		rc = -ENETUNREACH;
+	if (rc)
+		return (int)fail(rc);
+	if (!is_meant("connect", ntohs(to.sin6_port))) {
+		rc = hand_back(fd, s);
+		return rc ? (int)fail(rc) : (int)syscall(SYS_connect, fd, sa, len);
+	}
+	rc = begin_connect(fd, s, &to);
+	return say(s, rc ? rc : blocks(fd) ? settle(fd, s, patience_ms(fd)) : -EINPROGRESS);
+}
+
+PUBLIC int shutdown(int fd, int how)
+{
+	struct sock *const s = find_or_adopt(fd);
+	int rc;
+
+	if (!s)
+		return (int)syscall(SYS_shutdown, fd, how);
+	if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
+		return (int)fail(EINVAL);
+	if (s->kind == CONNECTING && settle(fd, s, 0) == -EINPROGRESS) {
+		rc = renew(fd, s); /* the attempt is given up */
+		return rc ? (int)fail(rc) : 0;
+	}
+	if (s->kind == LISTENING && how == SHUT_WR)
+		return 0;
+	if (s->kind != CONNECTED && s->kind != LISTENING)
+		return (int)fail(ENOTCONN);
+	if (s->kind == CONNECTED && hung_up(fd) && !s->shut)
+		return (int)fail(ENOTCONN); /* it was reset */
+	s->shut = true;
+	return (int)syscall(SYS_shutdown, fd, how);
+}

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Octets: every call that moves them. The kernel moves them; here it is found out why it does not, and
+ * that is said as TCP would.
+ */
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/sockios.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
+#include <sys/uio.h>
+
+#include "ctl/preload/preload.h"
+
+/* ---- errors ---- */
+
+/* The name comes first, the end of file after it. Without a name: in good order the daemon hangs up only
+ * after the program has shut down.
+ */
+static int find_error(int fd, const struct sock *s)
+{
+	int error;
+
+	if (s->error)
+		return s->error;
+	if (s->told)
+		return 0;
+	error = tcpfsm_error(fd);
+	return !error && !s->shut && hung_up(fd) ? ECONNRESET : error;
+}
+
+bool has_error(int fd, const struct sock *s)
+{
+	return (s->kind == CONNECTED || s->kind == FAILED) && !is_sandboxed() && find_error(fd, s);
+}
+
+int take_error(int fd, struct sock *s)
+{
+	const int error = find_error(fd, s);
+	int kernels;
+	socklen_t len = sizeof(kernels);
+
+	if (error) {
+		s->told = true;
+		s->error = 0;
+		(void)syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &kernels, &len);
+	}
+	return error;
+}
+
+/* Before octets move: is there a connection? 0, or an errno. */
+static int ready(int fd, struct sock *s, bool dont_wait)
+{
+	int rc;
+
+	if (s->kind == CONNECTED)
+		return 0;
+	if (s->kind == FAILED)
+		return take_error(fd, s);
+	if (s->kind != CONNECTING)
+		return ENOTCONN;
+	rc = settle(fd, s, dont_wait || !blocks(fd) ? 0 : -1);
+	if (rc == -EINPROGRESS)
+		return EAGAIN;
+	return rc == -EINTR ? EINTR : rc ? take_error(fd, s) : 0;
+}
+
+/* What a call that reads has given, as TCP would. EPIPE: its FIN came before its reset, so it has nothing
+ * more to say; only who writes is told.
+ */
+static ssize_t received(int fd, ssize_t n)
+{
+	struct sock *s;
+	int error;
+
+	if (n > 0 || (n < 0 && errno != ECONNRESET) || is_sandboxed())
+		return n;
+	s = find_or_adopt(fd);
+	error = n < 0 ? ECONNRESET : 0;
+	if (s)
+		error = find_error(fd, s) == EPIPE ? 0 : take_error(fd, s);
+	return error ? fail(error) : 0;
+}
+
+static ssize_t sent(int fd, ssize_t n, int flags)
+{
+	struct sock *s;
+	int error;
+
+	if (n >= 0 || (errno != EPIPE && errno != ECONNRESET) || is_sandboxed())
+		return n;
+	error = errno;
+	s = find_or_adopt(fd);
+	if (s)
+		error = take_error(fd, s);
+	if (error == EPIPE || !error) {
+		error = EPIPE;
+		if (!(flags & MSG_NOSIGNAL))
+			(void)raise(SIGPIPE);
+	}
+	return fail(error);
+}
+
+/* Another file has the number since, closed by who did not ask us. */
+static bool is_stale(int fd, ssize_t n)
+{
+	if (n >= 0 || errno != ENOTSOCK || is_sandboxed() || !is_ours())
+		return false;
+	put(fd, NULL);
+	return true;
+}
+
+/* ---- receiving ---- */
+
+static size_t room_of(const struct msghdr *msg)
+{
+	size_t room = 0;
+
+	for (size_t i = 0; i < msg->msg_iovlen; i++)
+		room += msg->msg_iov[i].iov_len;
+	return room;
+}
+
+/* MSG_TRUNC: they are read, and thrown away. */
+static ssize_t discard(int fd, size_t room, int flags)
+{
+	char nowhere[4096];
+	size_t got = 0;
+	ssize_t n = 0;
+
+	do {
+		const size_t want = room - got < sizeof(nowhere) ? room - got : sizeof(nowhere);
+
+		n = syscall(SYS_recvfrom, fd, nowhere, want,
+			    (flags & ~MSG_TRUNC) | (got ? MSG_DONTWAIT : 0), NULL, NULL);
+		got += n > 0 ? (size_t)n : 0;
+	} while (n > 0 && got < room);
+	return got ? (ssize_t)got : received(fd, n);
+}
+
+/* Room for nothing: it waits for text all the same. */
+static ssize_t receive_nothing(int fd, int flags)
+{
+	char first;
+	const ssize_t n = received(
+		fd, syscall(SYS_recvfrom, fd, &first, 1, flags | MSG_PEEK, NULL, NULL));
+
+	return n > 0 ? 0 : n;
+}
+
+static ssize_t receive(int fd, struct sock *s, struct msghdr *msg, int flags)
+{
+	const size_t room = room_of(msg);
+	int error = ready(fd, s, flags & MSG_DONTWAIT);
+
+	if (s->kind == FAILED && !error)
+		return 0;
+	if (error)
+		return fail(error);
+	if (flags & MSG_OOB)
+		return fail(EINVAL); /* as where there is none */
+	if (flags & MSG_ERRQUEUE)
+		return fail(EAGAIN);
+	if (!room)
+		return receive_nothing(fd, flags);
+	if (flags & MSG_TRUNC && !(flags & MSG_PEEK))
+		return discard(fd, room, flags);
+	msg->msg_name = NULL;
+	msg->msg_namelen = 0;
+	return received(fd, syscall(SYS_recvmsg, fd, msg, flags));
+}
+
+/* All that reads may come this way, ours or not. */
+static ssize_t receive_octets(int fd, void *buf, size_t size, int flags)
+{
+	struct sock *const s = find(fd);
+	struct iovec iov = { buf, size };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	/* The usual case, without detours. */
+	if (s && s->kind == CONNECTED && size && !(flags & ~(MSG_PEEK | MSG_DONTWAIT)))
+		return received(fd, syscall(SYS_recvfrom, fd, buf, size, flags, NULL, NULL));
+	return s ? receive(fd, s, &msg, flags)
+		 : received(fd, syscall(SYS_recvfrom, fd, buf, size, flags, NULL, NULL));
+}
+
+PUBLIC ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	struct sock *const s = find(fd);
+
+	return s ? receive(fd, s, msg, flags) : received(fd, syscall(SYS_recvmsg, fd, msg, flags));
+}
+
+PUBLIC ssize_t recvfrom(int fd, void *buf, size_t size, int flags, struct sockaddr *restrict sa,
+			socklen_t *restrict len)
+{
+	if (!find(fd))
+		return received(fd, syscall(SYS_recvfrom, fd, buf, size, flags, sa, len));
+	if (len)
+		*len = 0;
+	return receive_octets(fd, buf, size, flags);
+}
+
+PUBLIC ssize_t recv(int fd, void *buf, size_t size, int flags)
+{
+	return receive_octets(fd, buf, size, flags);
+}
+
+PUBLIC ssize_t read(int fd, void *buf, size_t size)
+{
+	const ssize_t n = find(fd) && !is_sandboxed() ? receive_octets(fd, buf, size, 0)
+						      : syscall(SYS_read, fd, buf, size);
+
+	if (is_stale(fd, n))
+		return syscall(SYS_read, fd, buf, size);
+	return n > 0 || find(fd) ? n : received(fd, n);
+}
+
+PUBLIC ssize_t readv(int fd, const struct iovec *iov, int count)
+{
+	struct sock *const s = is_sandboxed() ? NULL : find(fd);
+	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov,
+			      .msg_iovlen = (size_t)count };
+	const ssize_t n = s ? receive(fd, s, &msg, 0) : syscall(SYS_readv, fd, iov, count);
+
+	if (is_stale(fd, n))
+		return syscall(SYS_readv, fd, iov, count);
+	return n > 0 || find(fd) ? n : received(fd, n);
+}
+
+PUBLIC int recvmmsg(int fd, struct mmsghdr *many, unsigned count, int flags, struct timespec *limit)
+{
+	unsigned done = 0;
+
+	if (!find(fd))
+		return (int)syscall(SYS_recvmmsg, fd, many, count, flags, limit);
+	while (done < count) {
+		const ssize_t n = recvmsg(
+			fd, &many[done].msg_hdr,
+			(flags & ~MSG_WAITFORONE) |
+				(done && flags & MSG_WAITFORONE ? MSG_DONTWAIT : 0));
+
+		if (n < 0)
+			return done ? (int)done : -1;
+		many[done++].msg_len = (unsigned)n;
+		if (!n)
+			break;
+	}
+	return (int)done;
+}
+
+/* ---- sending ---- */
+
+static ssize_t transmit(int fd, struct sock *s, const struct msghdr *msg, int flags)
+{
+	/* A stream has no address to send to, and nothing but octets. */
+	const struct msghdr plain = { .msg_iov = msg->msg_iov, .msg_iovlen = msg->msg_iovlen };
+	ssize_t n;
+	int error;
+
+	if (flags & MSG_FASTOPEN)
+		return fail(EOPNOTSUPP);
+	error = ready(fd, s, flags & MSG_DONTWAIT);
+	if (error == ENOTCONN || (s->kind == FAILED && !error)) {
+		errno = EPIPE;
+		return sent(fd, -1, flags);
+	}
+	if (error)
+		return fail(error);
+	/* Urgent text is text, as the daemon has it on the wire, too. */
+	if (flags & MSG_MORE)
+		options_more(s, true);
+	n = sent(fd,
+		 syscall(SYS_sendmsg, fd, &plain,
+			 (flags & ~(MSG_OOB | MSG_EOR | MSG_ZEROCOPY)) | MSG_NOSIGNAL),
+		 flags);
+	if (!(flags & MSG_MORE))
+		options_more(s, false);
+	return n;
+}
+
+static ssize_t send_octets(int fd, struct sock *s, const void *buf, size_t size, int flags)
+{
+	struct iovec iov = { (void *)(uintptr_t)buf, size };
+	const struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (s->kind == CONNECTED && !s->more && !(flags & ~(MSG_NOSIGNAL | MSG_DONTWAIT)))
+		return sent(fd, syscall(SYS_sendto, fd, buf, size, flags | MSG_NOSIGNAL, NULL, 0),
+			    flags);
+	return transmit(fd, s, &msg, flags);
+}
+
+PUBLIC ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	struct sock *const s = find(fd);
+
+	return s ? transmit(fd, s, msg, flags) : syscall(SYS_sendmsg, fd, msg, flags);
+}
+
+PUBLIC ssize_t sendto(int fd, const void *buf, size_t size, int flags, const struct sockaddr *sa,
+		      socklen_t len)
+{
+	struct sock *const s = find(fd);
+
+	return s ? send_octets(fd, s, buf, size, flags)
+		 : syscall(SYS_sendto, fd, buf, size, flags, sa, len);
+}
+
+PUBLIC ssize_t send(int fd, const void *buf, size_t size, int flags)
+{
+	return sendto(fd, buf, size, flags, NULL, 0);
+}
+
+PUBLIC ssize_t write(int fd, const void *buf, size_t size)
+{
+	struct sock *const s = is_sandboxed() ? NULL : find(fd);
+	const ssize_t n = s ? send_octets(fd, s, buf, size, 0) : syscall(SYS_write, fd, buf, size);
+
+	return is_stale(fd, n) ? syscall(SYS_write, fd, buf, size) : n;
+}
+
+PUBLIC ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+	struct sock *const s = is_sandboxed() ? NULL : find(fd);
+	const struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov,
+				    .msg_iovlen = (size_t)count };
+	const ssize_t n = s ? transmit(fd, s, &msg, 0) : syscall(SYS_writev, fd, iov, count);
+
+	return is_stale(fd, n) ? syscall(SYS_writev, fd, iov, count) : n;
+}
+
+PUBLIC int sendmmsg(int fd, struct mmsghdr *many, unsigned count, int flags)
+{
+	unsigned done = 0;
+
+	if (!find(fd))
+		return (int)syscall(SYS_sendmmsg, fd, many, count, flags);
+	while (done < count) {
+		const ssize_t n = sendmsg(fd, &many[done].msg_hdr, flags);
+
+		if (n < 0)
+			return done ? (int)done : -1;
+		many[done++].msg_len = (unsigned)n;
+	}
+	return (int)done;
+}
+
+/* ---- from file to file ---- */
+
+/* The kernel raises SIGPIPE itself: what is broken is found out before. 0: go on. */
+static int ready_to_send(int fd)
+{
+	struct sock *const s = find(fd);
+	int error = s ? ready(fd, s, false) : 0;
+
+	if (s && !error && hung_up(fd))
+		error = take_error(fd, s);
+	return error == ENOTCONN ? EPIPE : error;
+}
+
+static int ready_to_receive(int fd)
+{
+	struct sock *const s = find(fd);
+
+	return s ? ready(fd, s, false) : 0;
+}
+
+PUBLIC ssize_t sendfile64(int out, int in, off64_t *offset, size_t count)
+{
+	const int error = ready_to_send(out);
+
+	return error ? fail(error) : syscall(SYS_sendfile, out, in, offset, count);
+}
+
+PUBLIC ssize_t sendfile(int out, int in, off_t *offset, size_t count)
+{
+	return sendfile64(out, in, offset, count);
+}
+
+PUBLIC ssize_t splice(int in, off64_t *in_at, int out, off64_t *out_at, size_t len, unsigned flags)
+{
+	int error = ready_to_send(out);
+	ssize_t n;
+
+	if (!error)
+		error = ready_to_receive(in);
+	if (error)
+		return fail(error);
+	n = syscall(SYS_splice, in, in_at, out, out_at, len, flags);
+	return find(in) ? received(in, n) : n;
+}
+
+/* ---- ioctl ---- */
+
+/* What the daemon holds comes to what it has not read yet. */
+static int unsent(int fd, const struct sock *s, bool not_sent, int *ret)
+{
+	struct tcpfsm_info info;
+	uint64_t more = 0;
+	int unread;
+
+	if (s->kind == NEW || s->kind == LISTENING || syscall(SYS_ioctl, fd, SIOCOUTQ, &unread))
+		return s->kind == LISTENING ? (int)fail(EINVAL) : (*ret = 0);
+	if (s->name.id && !tcpfsm_info(NULL, s->name.id, &info))
+		more = info.send_queue_bytes - (not_sent ? info.unacked_bytes : 0);
+	more += (uint64_t)unread;
+	*ret = more < INT_MAX ? (int)more : INT_MAX;
+	return 0;
+}
+
+PUBLIC int ioctl(int fd, unsigned long request, ...)
+{
+	const struct sock *const s = find(fd);
+	va_list ap;
+	void *argument;
+
+	va_start(ap, request);
+	argument = va_arg(ap, void *);
+	va_end(ap);
+	if (s && (request == SIOCOUTQ || request == SIOCOUTQNSD) && argument)
+		return unsent(fd, s, request == SIOCOUTQNSD, argument);
+	if (s && request == SIOCATMARK && argument) {
+		*(int *)argument = 0; /* urgent text is in line */
+		return 0;
+	}
+	return (int)syscall(SYS_ioctl, fd, request, argument);
+}
+
+/* What programs built with _FORTIFY_SOURCE call. */
+ssize_t __read_chk(int fd, void *buf, size_t size, size_t room);
+ssize_t __recv_chk(int fd, void *buf, size_t size, size_t room, int flags);
+ssize_t __recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags,
+		       struct sockaddr *restrict sa, socklen_t *restrict len);
+
+PUBLIC ssize_t __read_chk(int fd, void *buf, size_t size, size_t room)
+{
+	if (size > room)
+		abort();
+	return read(fd, buf, size);
+}
+
+PUBLIC ssize_t __recv_chk(int fd, void *buf, size_t size, size_t room, int flags)
+{
+	if (size > room)
+		abort();
+	return recv(fd, buf, size, flags);
+}
+
+PUBLIC ssize_t __recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags,
+			      struct sockaddr *restrict sa, socklen_t *restrict len)
+{
+	if (size > room)
+		abort();
+	return recvfrom(fd, buf, size, flags, sa, len);
+}
