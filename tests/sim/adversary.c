@@ -513,9 +513,9 @@ static void pass_time(struct run *r, uint64_t us)
 {
 	const vtime to = vtime_add(r->now, us);
 	unsigned steps = 0;
-	vtime due;
+	vtime due = engine_deadline(r->e);
 
-	while (due = engine_deadline(r->e), !vtime_before(to, due)) {
+	for (; !vtime_before(to, due); due = engine_deadline(r->e)) {
 		if (++steps > STEPS_MAX)
 			fail(r, "timers without end");
 		r->now = vtime_before(due, r->now) ? r->now : due;

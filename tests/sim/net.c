@@ -236,8 +236,10 @@ static bool over_the_wire(struct net *n, struct rng *r, struct packet *p, uint32
 	}
 	want.flow = (struct flow){ want.flow.remote, want.flow.local, 0 };
 	/* IPv6 has no checksum of its own: hop limit, traffic class and flow label may be anything. */
-	if (corrupt)
-		want.ttl = got.ttl, want.tos = got.tos;
+	if (corrupt) {
+		want.ttl = got.ttl;
+		want.tos = got.tos;
+	}
 	assert(same_header(&got, &want));
 	got.piece_bytes = p->seg.piece_bytes;
 	p->seg = got;

@@ -244,8 +244,10 @@ bool shrink(struct plan *p, shrink_run *run, bool loud)
 			any |= just_a_loss(&s, 0);
 		if (!s.best.mask && !any)
 			any |= just_a_loss(&s, s.best.stream);
-		if (loud)
-			fprintf(stderr, "%u runs: ", s.trials), plan_print(stderr, &s.best);
+		if (loud) {
+			fprintf(stderr, "%u runs: ", s.trials);
+			plan_print(stderr, &s.best);
+		}
 	}
 	*p = s.best;
 	return true;
