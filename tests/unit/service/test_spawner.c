@@ -206,7 +206,7 @@ static void nothing_leaks_into_the_process(void **state)
 
 static void a_signal_reaches_the_group(void **state)
 {
-	const char *const argv[] = { "/bin/sh", "-c", "cat & echo; wait", NULL };
+	const char *const argv[] = { "/bin/sh", "-c", "exec 3<&0; cat <&3 & echo; wait", NULL };
 	struct fixture f;
 	char buf[16];
 
