@@ -27,6 +27,10 @@ static const struct key_word personalities[] = { { "linux", TCP_AS_LINUX },
 						 { "freebsd", TCP_AS_FREEBSD },
 						 { "plain", TCP_AS_PLAIN },
 						 { NULL, 0 } };
+static const struct key_word uto_modes[] = { { "no", TCP_UTO_NO },
+					     { "yes", TCP_UTO_YES },
+					     { "advertise", TCP_UTO_ADVERTISE },
+					     { NULL, 0 } };
 static const struct key_word ecn_modes[] = {
 	{ "off", TCP_ECN_OFF }, { "on", TCP_ECN_ON }, { "passive", TCP_ECN_PASSIVE }, { NULL, 0 }
 };
@@ -89,6 +93,8 @@ const struct key keys[KEYS_N] = {
 	TCP("MSL", DURATION, msl_us, 0, 10 * MIN, NULL, NULL, "maximum segment lifetime; TIME-WAIT lasts twice as long"),
 	TCP("FinWait2Timeout", DURATION, fin_wait_2_us, MS, 365 * DAY, "infinity", NULL, "how long FIN-WAIT-2 may last when nobody reads any more"),
 	TCP("UserTimeout", DURATION, user_timeout_us, MS, 365 * DAY, "infinity", NULL, "how long sent octets may stay unacknowledged"),
+	TCP("UserTimeoutOption", WORD, user_timeout_option, 0, 0, NULL, uto_modes, "tell the peer our user timeout, and take its (RFC 5482)"),
+	TCP("UserTimeoutMax", DURATION, user_timeout_max_us, MS, 365 * DAY, NULL, NULL, "what a peer may raise the user timeout to"),
 	TCP("R1", NUMBER, r1, 1, 255, NULL, NULL, "retransmissions in a row after which a connection is in doubt"),
 	OPENING("SynTimeout", DURATION, syn_timeout_us, MS, HOUR, NULL, NULL, "how long the handshake may take"),
 	OPENING("RtoInitial", DURATION, rto_initial_us, MS, MIN, NULL, NULL, "retransmission timeout before the first measurement"),

@@ -88,8 +88,8 @@ static void restart_timers(struct engine *e, struct tcb *t)
 	}
 	if (!later_partial)
 		tcb_rearm(e, t);
-	if (t->params->user_timeout_us)
-		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, t->params->user_timeout_us));
+	if (tcb_user_timeout_us(t))
+		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, tcb_user_timeout_us(t)));
 	else
 		timer_clear(t, TIMER_USER_TIMEOUT);
 }
@@ -202,8 +202,8 @@ static void window_update(struct engine *e, struct tcb *t, const struct segment 
 		window_opened(e, t);
 	/* MUST-37: a peer that answers probes is alive. */
 	if (t->snd.wnd == 0 && vtime_is_set(t->timers[TIMER_USER_TIMEOUT]) &&
-	    t->params->user_timeout_us)
-		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, t->params->user_timeout_us));
+	    tcb_user_timeout_us(t))
+		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, tcb_user_timeout_us(t)));
 	tcb_want_output(e, t);
 }
 

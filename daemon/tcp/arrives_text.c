@@ -326,6 +326,8 @@ void arrives_from_sixth(struct engine *e, struct tcb *t, struct segment *seg, st
 {
 	const bool fin = seg->ctl & CTL_FIN && !seq_eq(seg->seq, t->rcv.nxt);
 
+	if (seg->options & OPT_USER_TIMEOUT)
+		uto_arrives(e, t, seg);
 	check_urg(e, t, seg);
 	note_fin(t, seg);
 	process_text(e, t, seg, ret);

@@ -138,6 +138,8 @@ struct conn_status {
 	uint32_t path_mtu; /* octets of an IP packet: the link's, or less when the path said so */
 	uint32_t srtt_us, rttvar_us, rttmin_us; /* 0 until measured */
 	uint32_t rto_us;
+	uint64_t user_timeout_us; /* in force, RFC 5482 counted in; 0: for ever */
+	uint64_t peer_user_timeout_us; /* what the peer said by that option; 0: nothing */
 	uint32_t backoffs; /* retransmission timeouts in a row */
 	uint32_t send_queue_bytes; /* unacknowledged and unsent: ss's Send-Q */
 	uint32_t unacked_bytes;

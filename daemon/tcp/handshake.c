@@ -73,6 +73,7 @@ void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, 
 	t->sack = params->sack;
 	t->ts.offset = isn_ts_offset(e, &t->flow);
 	t->snd.ip_id = isn_ip_id(e, t);
+	uto_open(e, t, NULL);
 	tcb_set_iss(t, engine_isn(e, &t->flow, e->now));
 	t->snd.mss = min_u32(mss_default(v4), mss);
 	cc_open(t);
@@ -125,6 +126,7 @@ void tcb_take_syn(const struct engine *e, struct tcb *t, const struct segment *s
 	else
 		t->rcv.wscale = 0;
 	ecn_take_syn(t, seg);
+	uto_take(t, seg);
 	t->snd.mss_peer = seg->options & OPT_MSS && seg->mss
 				  ? seg->mss
 				  : mss_default(addr_is_v4(&t->flow.remote.addr));

@@ -142,7 +142,13 @@ void tcb_window_update(struct engine *e, struct tcb *t)
 
 /* Segments of a connection. */
 
-enum { OPTIONS_MOST = 40, TIMESTAMPS_OCTETS = 12, SACK_OCTETS = 4, BLOCK_OCTETS = 8 };
+enum {
+	OPTIONS_MOST = 40,
+	TIMESTAMPS_OCTETS = 12,
+	SACK_OCTETS = 4,
+	BLOCK_OCTETS = 8,
+	SACKS_BESIDE_UTO = 20
+};
 
 static bool owes_dup(const struct tcb *t)
 {
@@ -277,6 +283,7 @@ void tcb_fill_syn(const struct engine *e, struct tcb *t, struct segment *out)
 		out->wnd = personality_syn_window(t, tcb_rcv_wnd(t));
 		fast_open_fill_syn_ack(e, t, out);
 	}
+	uto_fill(t, out);
 	out->ctl |= ecn_syn_ctl(t, again);
 }
 
@@ -304,6 +311,8 @@ static void output_syn(struct engine *e, struct tcb *t, struct segment *out)
 			fast_open_lost(e, t);
 		else
 			text = fast_open_fill_syn(e, t, out);
+		if (out->options & OPT_FAST_OPEN) /* no room for both */
+			out->options &= (uint8_t)~OPT_USER_TIMEOUT;
 		out->ip_id = personality_ip_id(t, 1);
 		t->segments_out++;
 		e->counters.segments_out++;
@@ -332,7 +341,12 @@ static void output_ack(struct engine *e, struct tcb *t, struct segment *out)
 	fill(e, t, out, tcb_syn_acked(t) ? seq_min(t->snd.nxt, right) : t->snd.nxt);
 	if (t->rcv.dup_acks)
 		t->rcv.dup_acks--;
-	fill_sacks(e, t, out, sacks_to_give(t, OPTIONS_MOST));
+	if (t->uto.owed)
+		uto_fill(t, out);
+	t->uto.owed = false;
+	fill_sacks(e, t, out,
+		   sacks_to_give(t, out->options & OPT_USER_TIMEOUT ? SACKS_BESIDE_UTO
+								    : OPTIONS_MOST));
 	fill_urgent(t, out);
 	out->wnd = offer(t);
 	acknowledged(e, t, out, 1);
@@ -557,8 +571,8 @@ static void sent(struct engine *e, struct tcb *t, const struct plan *p)
 	/* A probe's timer was set when the one before expired: its intervals double. */
 	if (!vtime_is_set(t->timers[TIMER_RETRANSMISSION]) || (idle && !p->probe))
 		tcb_rearm(e, t);
-	if (t->params->user_timeout_us && !vtime_is_set(t->timers[TIMER_USER_TIMEOUT]))
-		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, t->params->user_timeout_us));
+	if (tcb_user_timeout_us(t) && !vtime_is_set(t->timers[TIMER_USER_TIMEOUT]))
+		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, tcb_user_timeout_us(t)));
 	t->snd.fast = t->snd.force = t->snd.tail_probe = false;
 	t->cc.frto_room -= min_u32(t->cc.frto_room, seq_ahead(next, nxt));
 	recovery_sent(e, t, p->at, next, nxt);
@@ -618,6 +632,12 @@ static bool output_tcb(struct engine *e, struct tcb *t, struct segment *out)
 		return true;
 	}
 	if (t->rcv.dup_acks) { /* first, so that text does not take their place: RFC 5681 4.2 */
+		output_ack(e, t, out);
+		return true;
+	}
+	/* RFC 5482: in the first segment that is no SYN, as cookies remember nothing of that. By itself, for
+	 * full segments have no room for it: MUST-16. */
+	if (t->uto.owed && tcb_syn_acked(t)) {
 		output_ack(e, t, out);
 		return true;
 	}

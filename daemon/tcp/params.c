@@ -11,6 +11,7 @@ void tcp_params_default(struct tcp_params *ret_params)
 		.msl_us = 30000000,
 		.fin_wait_2_us = 60000000,
 		.user_timeout_us = 300000000,
+		.user_timeout_max_us = 3600000000,
 		.syn_timeout_us = 180000000,
 		.rto_initial_us = 1000000,
 		/* DEVIATION(MUST-18): RFC 6298 2.4 says 1 s; clocks and delayed ACKs are finer today, and

@@ -18,10 +18,14 @@ enum tcp_fast_open {
 };
 enum tcp_personality { TCP_AS_LINUX, TCP_AS_FREEBSD, TCP_AS_PLAIN };
 
+enum tcp_uto { TCP_UTO_NO, TCP_UTO_YES, TCP_UTO_ADVERTISE };
+
 struct tcp_params {
 	uint64_t msl_us; /* RFC 9293 3.4.2; TIME-WAIT lasts two of it. 0..600 s, default 30 s */
 	uint64_t fin_wait_2_us; /* FIN-WAIT-2 without a user: 0 = for ever. Default 60 s */
 	uint64_t user_timeout_us; /* RFC 9293 3.8.3 R2: 0 = for ever. Default 300 s */
+	uint64_t
+		user_timeout_max_us; /* RFC 5482 U_LIMIT: what a peer may raise it to. Default 1 h */
 	uint64_t syn_timeout_us; /* R2 for a SYN or SYN-ACK, MUST-23. Default 180 s */
 	uint64_t rto_initial_us; /* RFC 6298 2.1. Default 1 s */
 	uint64_t rto_min_us; /* RFC 6298 2.4 says 1 s; default 200 ms as deployed (see README) */
@@ -37,6 +41,7 @@ struct tcp_params {
 	uint32_t receive_buffer_bytes; /* largest window offered. Default 4 MiB */
 	uint32_t initial_window; /* segments, RFC 6928. 1..64, default 10 */
 	int congestion_control; /* enum tcp_cc. RFC 9438, RFC 5681. Default cubic */
+	int user_timeout_option; /* enum tcp_uto. RFC 5482; advertise: ours is not changed. Default no */
 	int personality; /* enum tcp_personality: what a fingerprint sees. Default linux */
 	int ecn; /* enum tcp_ecn. RFC 3168; passive: when the peer asks. Default passive */
 	int fast_open; /* enum tcp_fast_open. RFC 7413. Default off */

@@ -202,6 +202,7 @@ static const uint16_t flags[] = {
 	FLAG(fast_open.give),
 	FLAG(fast_open.early),
 	FLAG(rcv.urgent),
+	FLAG(uto.owed),
 #undef FLAG
 };
 
@@ -270,6 +271,7 @@ BOTH_WAYS receiving(struct coder *c, struct tcb *t)
 	u16(c, &t->rcv.mss);
 	near32(c, &t->rcv.mss_seen, t->rcv.mss);
 	u8(c, &t->rcv.wscale);
+	u32(c, &t->uto.remote_s);
 	if (t->rcv.urgent)
 		seq(c, &t->rcv.up, t->rcv.nxt);
 	if (t->timestamps) {

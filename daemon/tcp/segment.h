@@ -31,6 +31,7 @@ enum seg_opt {
 	OPT_TIMESTAMPS = 1 << 3, /* RFC 7323 3 */
 	OPT_SACK = 1 << 4, /* RFC 2018 3 */
 	OPT_FAST_OPEN = 1 << 5, /* RFC 7413 2 */
+	OPT_USER_TIMEOUT = 1 << 6, /* RFC 5482 3.3 */
 };
 
 /* In which order options stand, and how they are padded: see wire_encode(). */
@@ -62,6 +63,7 @@ struct segment {
 	uint8_t ctl; /* enum seg_ctl */
 	uint8_t options; /* enum seg_opt */
 	uint16_t mss; /* OPT_MSS */
+	uint16_t user_timeout; /* OPT_USER_TIMEOUT: as on the wire, never 0 */
 	uint8_t wscale; /* OPT_WSCALE, as received: may be above 14 */
 	uint8_t sacks_n; /* OPT_SACK: 1..SEG_SACKS */
 	struct sack_block sacks[SEG_SACKS];

@@ -24,9 +24,9 @@ static vtime moved(vtime due, uint64_t before_us, uint64_t after_us)
 }
 
 /* MUST-21: counted from the last progress. During the handshake the timer is SynTimeout's. */
-static void refit_user_timeout(struct engine *e, struct tcb *t, uint64_t before_us)
+void tcb_refit_user_timeout(struct engine *e, struct tcb *t, uint64_t before_us)
 {
-	const uint64_t us = t->params->user_timeout_us;
+	const uint64_t us = tcb_user_timeout_us(t);
 	const vtime due = t->timers[TIMER_USER_TIMEOUT];
 
 	if (us == before_us || !tcb_syn_acked(t))
@@ -78,6 +78,7 @@ int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_pa
 	struct tcb *t = engine_find(e, id);
 	const struct tcp_params *held;
 	struct tcp_params before;
+	uint64_t user_timeout_us;
 
 	engine_clock(e, now);
 	if (!t)
@@ -88,12 +89,14 @@ int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_pa
 	if (!held)
 		return -ENOBUFS;
 	before = *t->params;
+	user_timeout_us = tcb_user_timeout_us(t);
 	params_drop(e, t->params);
 	t->params = held;
 	cc_choose(t);
 	tcb_set_limit(e, t);
 	tcb_limit_fin_wait_2(e, t);
-	refit_user_timeout(e, t, before.user_timeout_us);
+	tcb_refit_user_timeout(e, t, user_timeout_us);
+	uto_open(e, t, &before);
 	refit_rto(e, t, &before);
 	refit_delayed_ack(e, t, before.delayed_ack_us);
 	refit_keepalive(e, t, &before);

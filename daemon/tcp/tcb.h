@@ -122,6 +122,10 @@ struct tcb {
 	} cc;
 	struct ecn ecn;
 	struct {
+		uint32_t remote_s; /* REMOTE_UTO of RFC 5482; 0: none was received */
+		bool owed; /* ours is to be told, in a segment that is no SYN */
+	} uto;
+	struct {
 		bool asked; /* our SYN has the option */
 		bool give; /* our SYN-ACK brings a cookie */
 		bool pending; /* counts in listener.fast_open_pending */
@@ -572,6 +576,19 @@ void tcb_fill_syn(const struct engine *e, struct tcb *t, struct segment *out);
 struct segment *reply_next(struct engine *e, uint32_t spared);
 /* Reset Generation, RFC 9293 3.5.2. */
 void reply_reset(struct engine *e, const struct segment *in);
+
+/* uto.c */
+/* USER_TIMEOUT of RFC 5482; 0: for ever. */
+uint64_t tcb_user_timeout_us(const struct tcb *t);
+/* At the opening, and when parameters changed: `before` were the old ones, NULL: it opens. */
+void uto_open(struct engine *e, struct tcb *t, const struct tcp_params *before);
+/* What the peer's SYN says of it. */
+void uto_take(struct tcb *t, const struct segment *seg);
+void uto_arrives(struct engine *e, struct tcb *t, const struct segment *seg);
+void uto_fill(const struct tcb *t, struct segment *out);
+
+/* settings.c: it was before_us, and is tcb_user_timeout_us() now. */
+void tcb_refit_user_timeout(struct engine *e, struct tcb *t, uint64_t before_us);
 
 /* keepalive.c */
 /* At ESTABLISHED, and when its parameters change. */

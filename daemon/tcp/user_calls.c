@@ -372,6 +372,8 @@ static void status_of_data(const struct engine *e, const struct tcb *t, struct c
 	s->rttvar_us = rtt_variation_us(t);
 	s->rttmin_us = t->rtt.min_us;
 	s->rto_us = rtt_rto_us(t);
+	s->user_timeout_us = tcb_user_timeout_us(t);
+	s->peer_user_timeout_us = (uint64_t)t->uto.remote_s * 1000000;
 	s->backoffs = t->rtt.backoffs;
 	s->send_queue_bytes = t->sendq.used;
 	s->unacked_bytes = min_u32(seq_ahead(t->snd.nxt, t->sendq.front), t->sendq.used);

@@ -208,6 +208,12 @@ static void decode_option(const uint8_t *p, unsigned len, struct segment *seg)
 		seg->ts_val = get32(p + 2);
 		seg->ts_ecr = get32(p + 6);
 		break;
+	case KIND_USER_TIMEOUT: /* 0 is reserved, and to be ignored */
+		if (len != 4 || (get16(p + 2) & 0x7fff) == 0)
+			break;
+		seg->options |= OPT_USER_TIMEOUT;
+		seg->user_timeout = get16(p + 2);
+		break;
 	case KIND_FAST_OPEN: /* 4 to 16 octets, an even number: RFC 7413 2 */
 		if (len != 2 && (len < 6 || len > 2 + SEG_FAST_OPEN || len % 2))
 			break;

@@ -35,6 +35,8 @@ static unsigned fixed_options_freebsd(const struct segment *seg)
 		len += len % 4 == 2 ? 10 : 12;
 	if (seg->options & OPT_FAST_OPEN)
 		len += 2U + seg->fast_open_n;
+	if (seg->options & OPT_USER_TIMEOUT)
+		len += 4;
 	return (len + 3) / 4 * 4;
 }
 
@@ -56,6 +58,8 @@ static unsigned fixed_options_len(const struct segment *seg)
 		len += 4;
 	if (seg->options & OPT_FAST_OPEN)
 		len += fast_open_len(seg);
+	if (seg->options & OPT_USER_TIMEOUT)
+		len += 4;
 	return len;
 }
 
@@ -101,6 +105,12 @@ static uint8_t *put_nops(const uint8_t *start, unsigned rest, uint8_t *p)
 	return p;
 }
 
+static uint8_t *put_user_timeout(const struct segment *seg, uint8_t *p)
+{
+	return put_word(p, KIND_USER_TIMEOUT, 4, (uint8_t)(seg->user_timeout >> 8),
+			(uint8_t)seg->user_timeout);
+}
+
 /* FreeBSD's: by kind, each as its own alignment wants it; EOL and zeros at the end (MUST-69). In front of SACK
  * blocks, which no SYN has, it comes out even.
  */
@@ -120,6 +130,8 @@ static uint8_t *put_fixed_freebsd(const struct segment *seg, unsigned sacks, uin
 		p = put_timestamps(seg, put_nops(start, 2, p));
 	if (seg->options & OPT_FAST_OPEN)
 		p = put_fast_open(seg, p);
+	if (seg->options & OPT_USER_TIMEOUT)
+		p = put_user_timeout(seg, p);
 	while ((unsigned)(p - start) % 4)
 		*p++ = sacks ? KIND_NOP : KIND_EOL; /* EOL is 0, as the padding behind it */
 	return p;
@@ -146,6 +158,8 @@ static uint8_t *put_fixed_linux(const struct segment *seg, uint8_t *p)
 		p = put_word(p, KIND_NOP, KIND_WSCALE, 3, seg->wscale);
 	if (seg->options & OPT_FAST_OPEN)
 		p = put_fast_open(seg, put_nops(start, (22U - seg->fast_open_n) % 4, p));
+	if (seg->options & OPT_USER_TIMEOUT)
+		p = put_user_timeout(seg, p);
 	return p;
 }
 

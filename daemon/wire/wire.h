@@ -64,7 +64,7 @@ struct wire_header {
  *	LAYOUT_LINUX	mss,sackOK,TS,nop,wscale; what is not the first half of a word has NOPs in front
  *	LAYOUT_FREEBSD	mss,nop,wscale,sackOK,TS; eol at the end
  *
- * and in both: nop,nop,TS; nop,nop,sack.
+ * and in both: nop,nop,TS; nop,nop,sack. What neither system has (RFC 5482) stands behind the rest.
  */
 void wire_encode(const struct segment *seg, enum wire_offload offload,
 		 struct wire_header *ret_header);

@@ -18,7 +18,7 @@
  *	> *				any segment, at this instant; > S * any with these flags
  *   Numbers count from the ISN of their direction; `=N` is a plain 32-bit number. Text needs no
  *   writing: each octet is a function of its place and is compared wherever it shows; a segment
- *   options: mss N, wscale N, sackOK, TS val N ecr N, sack LEFT:RIGHT ... (counted as the ack is), fo [N|last|*] (Fast Open
+ *   options: mss N, wscale N, sackOK, TS val N ecr N, uto N or Nm (minutes), sack LEFT:RIGHT ... (counted as the ack is), fo [N|last|*] (Fast Open
  *   cookie: none, a number, which was sent last, any). Text
  *   marked `other` arrives with different octets. TS values sent count from our first one; `TS val *`
  *   takes any, `ecr last` echoes the latest one sent. win defaults to 65535 on what arrives.

@@ -70,6 +70,11 @@ WRAPS static void put_options(char *buf, size_t *at, const struct peer *p, char 
 			put(buf, at, "%s%02x", i ? "" : " ", s->fast_open[i]);
 		sep = ",";
 	}
+	if (s->options & OPT_USER_TIMEOUT) {
+		put(buf, at, "%suto %u%s", sep, s->user_timeout & 0x7fffU,
+		    s->user_timeout & 0x8000 ? "m" : "");
+		sep = ",";
+	}
 	for (unsigned i = 0; i < s->sacks_n && s->options & OPT_SACK; i++, sep = " ")
 		put(buf, at, "%s%s%u:%u", sep, i ? "" : "sack ", seq_sub(s->sacks[i].left, base),
 		    seq_sub(s->sacks[i].right, base));
@@ -179,6 +184,13 @@ WRAPS static void option_parse(char *opt, char dir, const struct peer *p, struct
 	} else if (!strcmp(name, "wscale") && n == 2) {
 		s->options |= OPT_WSCALE;
 		s->wscale = (uint8_t)number(a);
+	} else if (!strcmp(name, "uto") && n == 2) { /* N seconds, Nm minutes */
+		const size_t len = strlen(a);
+		const bool minutes = a[len - 1] == 'm';
+
+		s->options |= OPT_USER_TIMEOUT;
+		a[minutes ? len - 1 : len] = '\0';
+		s->user_timeout = (uint16_t)(number(a) | (minutes ? 0x8000 : 0));
 	} else if (!strcmp(name, "sackOK")) {
 		s->options |= OPT_SACK_PERMITTED;
 	} else if (!strcmp(name, "sack")) {
@@ -309,6 +321,8 @@ static void options_compare(const struct segment *want, const struct segment *go
 	*ok &= want->options == got->options;
 	if (want->options & OPT_MSS)
 		*ok &= want->mss == got->mss;
+	if (want->options & OPT_USER_TIMEOUT)
+		*ok &= want->user_timeout == got->user_timeout;
 	if (want->options & OPT_WSCALE)
 		*ok &= want->wscale == got->wscale;
 	if (want->options & OPT_SACK)

@@ -178,7 +178,8 @@ static void test_every_tcp_key(void **state)
 {
 	struct config c = good(
 		"[Tcp]\nMSL=1min 30s\nFinWait2Timeout=infinity\nUserTimeout=0\n"
-		"SynTimeout=2m\nR1=5\nPersonality=freebsd\nRtoInitial=1500ms\nRtoMin=1ms\nRtoMax="
+		"SynTimeout=2m\nR1=5\nUserTimeoutOption=yes\nUserTimeoutMax=10min\nPersonality="
+		"freebsd\nRtoInitial=1500ms\nRtoMin=1ms\nRtoMax="
 		"2min\nDelayedAck=0\n"
 		"SendBuffer=64K\nReceiveBuffer=1MiB\nInitialWindow=64\nMSS=1400\nTTL=255\n"
 		"CongestionControl=newreno\nEcn=on\nSynCookies=always\nFastOpen="
@@ -191,6 +192,8 @@ static void test_every_tcp_key(void **state)
 		.msl_us = 90000000,
 		.syn_timeout_us = 120000000,
 		.r1 = 5,
+		.user_timeout_option = TCP_UTO_YES,
+		.user_timeout_max_us = 600000000,
 		.personality = TCP_AS_FREEBSD,
 		.rto_initial_us = 1500000,
 		.rto_min_us = 1000,

@@ -133,6 +133,7 @@ static size_t octets_of(const char *list, uint8_t out[static 40])
 		{ "wscale", 3, { 3, 3, 7 } },
 		{ "sackOK", 2, { 4, 2 } },
 		{ "TS", 10, { 8, 10, 0, 0, 0, 1, 0, 0, 0, 2 } },
+		{ "uto", 4, { 28, 4, 0x81, 0x2c } },
 		{ "sack", 10, { 5, 10, 0, 0, 0, 5, 0, 0, 0, 9 } },
 		{ "sack2", 18, { 5, 18, 0, 0, 0, 5, 0, 0, 0, 9, 0, 0, 0, 15, 0, 0, 0, 19 } },
 	};
@@ -163,6 +164,7 @@ static void check_layout(uint8_t layout, uint8_t options, const char *list)
 	s.ctl = options & OPT_MSS ? CTL_SYN : CTL_ACK;
 	s.layout = layout;
 	s.options = options;
+	s.user_timeout = 0x812c; /* 300 minutes */
 	s.sacks_n = strstr(list, "sack2") ? 2 : 1;
 	s.sacks[0] = (struct sack_block){ { 5 }, { 9 } };
 	s.sacks[1] = (struct sack_block){ { 15 }, { 19 } };
@@ -173,7 +175,14 @@ static void check_layout(uint8_t layout, uint8_t options, const char *list)
 	assert_int_equal(h.bytes[32] >> 4, 5 + n / 4); /* the data offset */
 }
 
-enum { M = OPT_MSS, W = OPT_WSCALE, P = OPT_SACK_PERMITTED, T = OPT_TIMESTAMPS, S = OPT_SACK };
+enum {
+	M = OPT_MSS,
+	W = OPT_WSCALE,
+	P = OPT_SACK_PERMITTED,
+	T = OPT_TIMESTAMPS,
+	S = OPT_SACK,
+	U = OPT_USER_TIMEOUT
+};
 
 /* Every combination that two ends can agree on: tcp_options_write() of net/ipv4/tcp_output.c. */
 static void options_are_laid_out_as_linux_does(void **state)
@@ -190,6 +199,34 @@ static void options_are_laid_out_as_linux_does(void **state)
 	check_layout(LAYOUT_LINUX, T, "nop,nop,TS");
 	check_layout(LAYOUT_LINUX, S, "nop,nop,sack");
 	check_layout(LAYOUT_LINUX, T | S, "nop,nop,TS,nop,nop,sack2");
+}
+
+/* RFC 5482: behind what each system has. */
+static void the_user_timeout_stands_last(void **state)
+{
+	check_layout(LAYOUT_LINUX, M | P | T | W | U, "mss,sackOK,TS,nop,wscale,uto");
+	check_layout(LAYOUT_LINUX, T | U | S, "nop,nop,TS,uto,nop,nop,sack");
+	check_layout(LAYOUT_FREEBSD, M | P | T | W | U, "mss,nop,wscale,sackOK,TS,uto");
+	check_layout(LAYOUT_FREEBSD, M | P | U, "mss,sackOK,uto,eol,eol");
+	check_layout(LAYOUT_FREEBSD, T | U, "nop,nop,TS,uto");
+}
+
+/* To be ignored, in seconds and in minutes. */
+static void rfc5482_3_3_a_user_timeout_of_zero_is_reserved(void **state)
+{
+	struct segment s = small(), got;
+	struct wire_header h;
+
+	s.options = OPT_USER_TIMEOUT;
+	for (unsigned i = 0; i < 4; i++) {
+		s.user_timeout = (uint16_t)((i & 1) << 15 | i >> 1);
+		wire_encode(&s, WIRE_FULL_CHECKSUM, &h);
+		assert_int_equal(
+			wire_decode(packet, gather(&h, &s, packet), WIRE_CHECKSUM_VERIFY, &got),
+			WIRE_OK);
+		assert_int_equal(got.options, i >> 1 ? OPT_USER_TIMEOUT : 0);
+		assert_int_equal(got.user_timeout, i >> 1 ? s.user_timeout : 0);
+	}
 }
 
 /* tcp_addoptions() of sys/netinet/tcp_output.c. */
@@ -375,6 +412,8 @@ int main(void)
 		cmocka_unit_test(options_are_laid_out_as_linux_does),
 		cmocka_unit_test(fast_open_cookies_of_every_length),
 		cmocka_unit_test(options_are_laid_out_as_freebsd_does),
+		cmocka_unit_test(the_user_timeout_stands_last),
+		cmocka_unit_test(rfc5482_3_3_a_user_timeout_of_zero_is_reserved),
 		cmocka_unit_test(a_header_by_hand),
 		cmocka_unit_test(the_largest_super_segment_fits),
 		cmocka_unit_test(pieces_are_what_a_naive_cut_gives),
