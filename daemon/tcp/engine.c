@@ -108,6 +108,7 @@ struct engine *engine_init(void *mem, const struct engine_config *cfg, vtime now
 	e->cfg = *cfg;
 	config_defaults(&e->cfg);
 	e->now = now;
+	e->unserved.ttl = 64; /* until engine_set_unserved() */
 	e->serial_next = cfg->serial_first;
 	e->listeners = (void *)(base + l.listeners);
 	e->params.all = (void *)(base + l.params);

@@ -54,7 +54,7 @@ static void fill_plain(struct segment *out, const struct flow *f, uint8_t ctl, s
 	out->ts_val = out->ts_ecr = 0;
 	out->piece_bytes = 0;
 	out->link_mtu = 0;
-	out->ttl = 64;
+	out->ttl = 0; /* the caller's */
 	out->tos = 0;
 	out->layout = LAYOUT_LINUX;
 	out->ip_id = 0;
@@ -70,7 +70,7 @@ struct segment *reply_next(struct engine *e, uint32_t spared)
 	return &e->replies[(e->replies_head + e->replies_n++) % REPLIES_MAX];
 }
 
-void reply_reset(struct engine *e, const struct segment *in)
+void reply_reset(struct engine *e, const struct segment *in, uint8_t ttl, uint8_t dscp)
 {
 	struct segment *r = reply_next(e, 0);
 
@@ -79,6 +79,10 @@ void reply_reset(struct engine *e, const struct segment *in)
 	else if (r)
 		fill_plain(r, &in->flow, CTL_RST | CTL_ACK, (seqno){ 0 },
 			   seq_add(in->seq, e->arriving.len));
+	if (!r)
+		return;
+	r->ttl = ttl; /* MUST-49 */
+	r->tos = (uint8_t)(dscp << 2);
 }
 
 static void output_reply(struct engine *e, struct segment *out)

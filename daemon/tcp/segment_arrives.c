@@ -29,14 +29,19 @@ static bool addresses_are_bad(const struct flow *f)
 }
 
 /* The RST for what belongs to no connection (RFC 9293 3.5.2), unless Blackhole withholds it. */
-static void no_connection(struct engine *e, const struct segment *seg, enum tcp_state state,
-			  bool blackhole, enum rule rule)
+static void no_connection(struct engine *e, const struct segment *seg, const struct listener *l,
+			  enum rule rule)
 {
-	engine_refused(e, NULL, state, &seg->flow, blackhole ? RULE_BLACKHOLE : rule);
+	const bool blackhole = l ? l->params->blackhole : e->unserved.blackhole;
+	const uint8_t ttl = l ? l->params->ttl : e->unserved.ttl;
+	const uint8_t dscp = l ? l->params->dscp : e->unserved.dscp;
+
+	engine_refused(e, NULL, l ? ST_LISTEN : ST_CLOSED, &seg->flow,
+		       blackhole ? RULE_BLACKHOLE : rule);
 	if (blackhole)
 		e->counters.drop_blackhole++;
 	else
-		reply_reset(e, seg);
+		reply_reset(e, seg, ttl, dscp);
 }
 
 /* 3.10.7.1 CLOSED STATE */
@@ -45,7 +50,7 @@ static void arrives_closed(struct engine *e, const struct segment *seg)
 	if (seg->ctl & CTL_RST)
 		return;
 	e->counters.drop_no_connection++;
-	no_connection(e, seg, ST_CLOSED, e->unserved.blackhole, RULE_CLOSED_STATE);
+	no_connection(e, seg, NULL, RULE_CLOSED_STATE);
 }
 
 /* DropSynFin: no peer means it (RFC 9293 has it as a SYN). */
@@ -68,6 +73,8 @@ void engine_set_unserved(struct engine *e, const struct tcp_params *params)
 {
 	e->unserved.drop_syn_fin = params->drop_syn_fin;
 	e->unserved.blackhole = params->blackhole;
+	e->unserved.ttl = params->ttl;
+	e->unserved.dscp = params->dscp;
 }
 
 static bool has_record(const struct engine *e, const struct listener *l)
@@ -146,7 +153,7 @@ static struct tcb *listen_ack(struct engine *e, struct listener *l, const struct
 
 	if (cookie_arrives(e, l, seg, hash, &t) == COOKIE_NONE) {
 		e->counters.drop_listen_other++;
-		no_connection(e, seg, ST_LISTEN, l->params->blackhole, RULE_LISTEN_ACK);
+		no_connection(e, seg, l, RULE_LISTEN_ACK);
 	}
 	return t;
 }
@@ -204,7 +211,7 @@ static void arrives_syn_sent(struct engine *e, struct tcb *t, struct segment *se
 		e->counters.drop_bad_ack++;
 		refuse(e, t, RULE_SYN_SENT_ACK);
 		if (!(seg->ctl & CTL_RST))
-			reply_reset(e, seg);
+			reply_reset(e, seg, t->params->ttl, t->params->dscp);
 		return;
 	}
 	/* Second, check the RST bit. SHLD-2: with text or without. */

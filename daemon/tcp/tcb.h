@@ -269,6 +269,7 @@ struct engine {
 	struct link out, reporting, time_wait, waiting;
 	struct {
 		bool drop_syn_fin, blackhole;
+		uint8_t ttl, dscp;
 	} unserved; /* of struct tcp_params: for what no listener has */
 	struct limit challenges;
 
@@ -575,7 +576,7 @@ void tcb_fill_syn(const struct engine *e, struct tcb *t, struct segment *out);
  * queue is full but for `spared`. */
 struct segment *reply_next(struct engine *e, uint32_t spared);
 /* Reset Generation, RFC 9293 3.5.2. */
-void reply_reset(struct engine *e, const struct segment *in);
+void reply_reset(struct engine *e, const struct segment *in, uint8_t ttl, uint8_t dscp);
 
 /* uto.c */
 /* USER_TIMEOUT of RFC 5482; 0: for ever. */
