@@ -119,7 +119,8 @@ static int fill_limits(const struct config_listener *l, struct service_options *
 
 	for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
 		o->setup.limits[i] = limits[i].value;
-		if (limits[i].value && !prlimit(0, limits[i].resource, NULL, &hard) &&
+		if (limits[i].value &&
+		    !prlimit(0, (enum __rlimit_resource)limits[i].resource, NULL, &hard) &&
 		    limits[i].value > hard.rlim_max)
 			return errmsg(ret_err, -EPERM,
 				      "%s: %" PRIu64 " is above the limit that the daemon itself "

@@ -101,7 +101,7 @@ static int set_limits(const struct spawn_setup *s)
 		/* Of the two of RLIMIT_CPU the hard one kills without a word. */
 		const struct rlimit limit = { soft, soft + (i == SPAWN_CPU ? 1 : 0) };
 
-		if (soft && prlimit(0, resources[i], &limit, NULL))
+		if (soft && prlimit(0, (enum __rlimit_resource)resources[i], &limit, NULL))
 			return errno;
 	}
 	return 0;

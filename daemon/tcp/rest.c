@@ -22,11 +22,14 @@ struct rest {
 	uint8_t bytes[]; /* behind `age`, when the state has it */
 };
 
+/* Begins as the other one does. */
 struct rest_aged {
-	struct rest rest;
+	struct timer_node node;
+	uint8_t state;
 	struct aged age;
 	uint8_t bytes[];
 };
+static_assert(offsetof(struct rest_aged, state) == offsetof(struct rest, state), "one head");
 
 enum {
 	/* Numbers of at most ten octets, the flow, and room. */
