@@ -168,16 +168,33 @@ void call_list_connections(struct call *c)
 
 /* ---- list.listeners ---- */
 
+static json_t *backends_json(const struct worker_listener *l)
+{
+	json_t *rows = json_array();
+
+	for (size_t i = 0; i < l->backends_n; i++) {
+		const struct service_backend *b = &l->backends[i];
+
+		(void)json_array_append_new(
+			rows,
+			json_pack("{s:s, s:o, s:o, s:o, s:b}", "backend", b->text, "connections",
+				  proto_number(b->active), "connected", proto_number(b->connected),
+				  "failed", proto_number(b->failed), "down", (int)b->down));
+	}
+	return rows;
+}
+
 static json_t *listener_json(const struct worker_listener *l)
 {
 	char address[ENDPOINT_TEXT];
 
-	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:b}", "address",
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "address",
 			 endpoint_format(&l->tcp.local, address), "name", l->name, "service",
 			 l->service, "backlog", proto_number(l->tcp.backlog), "syn_received",
 			 proto_number(l->tcp.syn_received), "connections",
 			 proto_number(l->tcp.live), "accepted", proto_number(l->tcp.accepted),
-			 "refused", proto_number(l->tcp.refused), "draining", (int)l->draining);
+			 "refused", proto_number(l->tcp.refused), "draining", (int)l->draining,
+			 "backends", backends_json(l));
 }
 
 static void on_listeners(struct call *c)

@@ -68,7 +68,7 @@ static void free_exec(struct exec *x)
 		event_free(x->ev_kill);
 	x->host->processes--;
 	x->service->processes--;
-	if (x->service->options.max_processes_per_peer)
+	if (x->service->options->max_processes_per_peer)
 		peers_leave(&x->service->processes_of, &x->peer);
 	service_unref(x->service);
 	free(x);
@@ -100,7 +100,7 @@ static void on_kill(evutil_socket_t fd, short what, void *arg)
 /* Asks it to end, and sees to it later. */
 static void ask_to_end(struct exec *x, int sig)
 {
-	const uint64_t us = x->service->options.kill_after_us;
+	const uint64_t us = x->service->options->kill_after_us;
 	const struct timeval tv = { .tv_sec = (time_t)(us / 1000000),
 				    .tv_usec = (suseconds_t)(us % 1000000) };
 
@@ -386,10 +386,10 @@ static void fill_environment(struct environment *env, const struct session *s)
 	set_variable(env, "LOCAL_ADDR", "%s", ours);
 	set_variable(env, "LOCAL_PORT", "%u", local->port);
 	set_variable(env, "TCPFSM_CONNECTION", "%" PRIu64, s->serial);
-	if (v->options.user[0]) {
-		set_variable(env, "USER", "%s", v->options.user);
-		set_variable(env, "LOGNAME", "%s", v->options.user);
-		set_variable(env, "HOME", "%s", v->options.home);
+	if (v->options->user[0]) {
+		set_variable(env, "USER", "%s", v->options->user);
+		set_variable(env, "LOGNAME", "%s", v->options->user);
+		set_variable(env, "HOME", "%s", v->options->home);
 	}
 	env->strings[env->n] = NULL;
 }
@@ -488,7 +488,7 @@ static int open_pipes(int in[2], int out[2])
 /* Pipes and process for x, whose session stands. */
 static int start(struct exec *x, struct session *s)
 {
-	struct spawn_job job = { .token = s->serial, .setup = &s->service->options.setup };
+	struct spawn_job job = { .token = s->serial, .setup = &s->service->options->setup };
 	struct environment env;
 	struct arguments args;
 	int in[2], out[2];
@@ -519,10 +519,10 @@ static int start(struct exec *x, struct session *s)
 /* Counts it with its listener and its peer. */
 static int enter(struct service *v, struct service_host *h, const struct ipaddr *peer)
 {
-	const uint32_t limit = v->options.max_processes_per_peer;
+	const uint32_t limit = v->options->max_processes_per_peer;
 	int rc;
 
-	if (v->options.max_processes && v->processes >= v->options.max_processes)
+	if (v->options->max_processes && v->processes >= v->options->max_processes)
 		return -EAGAIN;
 	rc = limit ? peers_enter(&v->processes_of, peer, limit) : 0;
 	if (rc)
@@ -550,7 +550,7 @@ static int exec_open(struct session *s)
 		rc = start(x, s);
 	}
 	if (rc) {
-		if (v->options.max_processes_per_peer)
+		if (v->options->max_processes_per_peer)
 			peers_leave(&v->processes_of, &flow.remote.addr);
 		free(x);
 		return rc;
@@ -669,10 +669,10 @@ static int parse_environment(struct service *v, struct errmsg *ret_err)
 {
 	static const char name[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
-	int rc = split(v->options.environment, &v->environment);
+	int rc = split(v->options->environment, &v->environment);
 
 	if (rc)
-		return errmsg(ret_err, rc, "Environment=%s: %s", v->options.environment,
+		return errmsg(ret_err, rc, "Environment=%s: %s", v->options->environment,
 			      rc == -EINVAL ? "a quote is not closed" : "out of memory");
 	for (char **e = v->environment; *e; e++) {
 		const size_t len = strspn(*e, name);

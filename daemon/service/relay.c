@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* relay: each connection goes on to a backend, over the kernel's TCP or a UNIX stream socket.
+/* relay: each connection goes on to a backend, over the kernel's TCP, a UNIX stream socket, or our own TCP.
  *
  *	the peer's FIN			FIN to the backend, behind everything that came before
  *	the backend's FIN		FIN to the peer, likewise
@@ -8,57 +8,19 @@
  *	the backend's RST after its FIN	what it sent arrives; text that comes later is answered by RST
  *	no backend can be reached	RST to the peer
  *
- * Backends are tried in the order they are written. Until one has answered the peer's text waits in
- * the receive queue, so its window closes.
+ * Backends are tried in the order they are written, but one that failed lately, or is full, behind the others.
+ * Until one has answered the peer's text waits in the receive queue, so its window closes.
  */
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "service/option.h"
-#include "service/plumb.h"
-#include "service/relay.h"
-
-enum { BACKENDS_MAX = 16, TIMEOUT_MS = 5000, TIMEOUT_MS_MAX = 600000 };
-
-union address {
-	struct sockaddr any;
-	struct sockaddr_in v4;
-	struct sockaddr_in6 v6;
-	struct sockaddr_un local;
-};
-
-struct backend {
-	union address address;
-	socklen_t len;
-};
-
-struct relay_config {
-	unsigned proxy; /* version of the PROXY protocol; 0: none */
-	uint32_t timeout_ms; /* of connecting to one backend */
-	unsigned backends_n;
-	struct backend backends[BACKENDS_MAX];
-};
-
-struct relay {
-	struct session *session;
-	unsigned next; /* backend to try when this one fails */
-	int fd; /* owned while connecting; then the plumb's */
-	struct event *ev_connect; /* NULL: not connecting */
-	struct plumb plumb; /* in use once connected */
-	/* After the backend's FIN: does it go away altogether? A descriptor of its own, since one
-	 * cannot be watched for its level and its edges at a time. */
-	struct event *ev_gone;
-	int gone_fd; /* owned; -1: none */
-};
+#include "service/relay_inside.h"
 
 static int socket_error(int fd)
 {
@@ -150,6 +112,12 @@ static int announce(const struct relay *r)
 	return n == (ssize_t)len ? 0 : n < 0 ? -errno : -ENOBUFS;
 }
 
+void relay_attempt_connected(struct relay *r)
+{
+	backend_connected(r->backend);
+	r->session->host->relay_connected++;
+}
+
 /* The backend has answered. 0: the plumb has the socket, and the relay may be gone. */
 static int connected(struct relay *r)
 {
@@ -165,16 +133,18 @@ static int connected(struct relay *r)
 	}
 	r->fd = -1;
 	drop_attempt(r);
-	s->host->relay_connected++;
+	relay_attempt_connected(r);
 	plumb_push(&r->plumb);
 	return 0;
 }
 
 static void on_connect(evutil_socket_t fd, short what, void *arg);
 
-/* Begins to connect. 1: under way; 0: connected already. */
-static int attempt(struct relay *r, const struct backend *b, uint32_t timeout_ms)
+/* Begins to connect to a socket. 0: under way, or connected already, and r may be gone. */
+static int connect_socket(struct relay *r)
 {
+	const struct backend *const b = r->backend;
+	const uint32_t timeout_ms = r->session->service->relay->timeout_ms;
 	const struct timeval limit = { .tv_sec = timeout_ms / 1000,
 				       .tv_usec = timeout_ms % 1000 * 1000 };
 	int on = 1, rc;
@@ -188,36 +158,53 @@ static int attempt(struct relay *r, const struct backend *b, uint32_t timeout_ms
 	if (rc != -EINPROGRESS)
 		return rc ? rc : connected(r);
 	r->ev_connect = event_new(r->session->host->base, r->fd, EV_WRITE, on_connect, r);
-	return r->ev_connect && !event_add(r->ev_connect, &limit) ? 1 : -ENOMEM;
+	return r->ev_connect && !event_add(r->ev_connect, &limit) ? 0 : -ENOMEM;
 }
 
-/* Tries backends until one is under way or connected. -Exxx: the last one has failed. */
-static int attempt_next(struct relay *r, int rc)
+static void let_backend_go(struct relay *r)
 {
-	const struct relay_config *const cfg = r->session->service->relay;
+	if (r->backend)
+		r->backend->active--;
+	r->backend = NULL;
+}
+
+static void note_failure(struct relay *r)
+{
 	struct service_host *const h = r->session->host;
 
-	while (r->next < cfg->backends_n) {
-		rc = attempt(r, &cfg->backends[r->next++], cfg->timeout_ms);
-		if (rc >= 0)
-			return 0;
-		h->relay_failed++;
-		drop_attempt(r);
-	}
-	return rc;
+	backend_failed(r->backend, h->now, r->session->service->relay->down_ms);
+	h->relay_failed++;
+	drop_attempt(r);
+	let_backend_go(r);
 }
 
-static void serve_connect(struct relay *r, int rc)
+/* Tries backends until one is under way or connected. -Exxx: there is none left. */
+static int attempt_next(struct relay *r)
+{
+	struct relay_config *const cfg = r->session->service->relay;
+	struct service_host *const h = r->session->host;
+	bool full;
+	int i;
+
+	while ((i = relay_config_choose(cfg, h->now, r->tried, &full)) >= 0) {
+		r->tried |= 1U << i;
+		r->backend = &cfg->backends[i];
+		r->backend->active++;
+		if (!(r->backend->ours ? far_connect(r) : connect_socket(r)))
+			return 0;
+		note_failure(r);
+	}
+	if (full)
+		h->relay_full++;
+	return full ? -EAGAIN : -ECONNREFUSED;
+}
+
+void relay_attempt_failed(struct relay *r)
 {
 	struct session *const s = r->session;
 
-	if (!rc)
-		rc = connected(r);
-	if (!rc)
-		return;
-	s->host->relay_failed++;
-	drop_attempt(r);
-	if (!attempt_next(r, rc))
+	note_failure(r);
+	if (!attempt_next(r))
 		return;
 	s->host->refused++;
 	reset_peer(s);
@@ -229,7 +216,8 @@ static void on_connect(evutil_socket_t fd, short what, void *arg)
 	struct service_host *const h = r->session->host;
 
 	h->begin(h);
-	serve_connect(r, what & EV_TIMEOUT ? -ETIMEDOUT : -socket_error(fd));
+	if (what & EV_TIMEOUT || socket_error(fd) || connected(r))
+		relay_attempt_failed(r);
 	h->end(h);
 }
 
@@ -247,7 +235,7 @@ static int relay_open(struct session *s)
 	r->plumb.to_ended = on_to_ended;
 	r->plumb.failed = on_failed;
 	s->relay = r;
-	rc = attempt_next(r, -EINVAL);
+	rc = attempt_next(r);
 	if (rc) {
 		s->relay = NULL;
 		free(r);
@@ -257,19 +245,24 @@ static int relay_open(struct session *s)
 
 static uint32_t relay_text(struct session *s, struct span text)
 {
-	return s->relay->plumb.session ? plumb_text(&s->relay->plumb, text) : 0;
+	return s->relay->plumb.session ? plumb_text(&s->relay->plumb, text)
+				       : far_near_text(s->relay, text);
 }
 
 static void relay_readable(struct session *s)
 {
 	if (s->relay->plumb.session)
 		plumb_push(&s->relay->plumb);
+	else
+		far_near_readable(s->relay);
 }
 
 static void relay_writable(struct session *s)
 {
 	if (s->relay->plumb.session)
 		plumb_pull(&s->relay->plumb);
+	else
+		far_near_writable(s->relay);
 }
 
 static void relay_closed(struct session *s, bool hangup)
@@ -278,6 +271,7 @@ static void relay_closed(struct session *s, bool hangup)
 
 	s->relay = NULL;
 	drop_attempt(r);
+	far_drop(r, hangup || !r->far_open);
 	if (hangup)
 		plumb_reset(&r->plumb);
 	plumb_fini(&r->plumb);
@@ -285,101 +279,41 @@ static void relay_closed(struct session *s, bool hangup)
 		event_free(r->ev_gone);
 	if (r->gone_fd >= 0)
 		(void)close(r->gone_fd);
+	let_backend_go(r);
 	free(r);
-}
-
-static int parse_unix(const char *path, struct backend *ret_backend)
-{
-	struct sockaddr_un *const sun = &ret_backend->address.local;
-
-	if (path[0] != '/' || strlen(path) >= sizeof(sun->sun_path))
-		return -EINVAL;
-	sun->sun_family = AF_UNIX;
-	memcpy(sun->sun_path, path, strlen(path) + 1);
-	ret_backend->len = sizeof(*sun);
-	return 0;
-}
-
-static int parse_backend(const char *text, struct backend *ret_backend)
-{
-	struct endpoint ep;
-
-	if (!strncmp(text, "unix:", 5))
-		return parse_unix(text + 5, ret_backend);
-	if (endpoint_parse(text, false, &ep) || addr_is_any(&ep.addr) ||
-	    addr_is_multicast(&ep.addr) || addr_is_broadcast(&ep.addr))
-		return -EINVAL;
-	if (addr_is_v4(&ep.addr)) {
-		ret_backend->len = sizeof(ret_backend->address.v4);
-		ret_backend->address.v4.sin_family = AF_INET;
-		ret_backend->address.v4.sin_port = htons(ep.port);
-		memcpy(&ret_backend->address.v4.sin_addr, ep.addr.b + 12, 4);
-	} else {
-		ret_backend->len = sizeof(ret_backend->address.v6);
-		ret_backend->address.v6.sin6_family = AF_INET6;
-		ret_backend->address.v6.sin6_port = htons(ep.port);
-		memcpy(&ret_backend->address.v6.sin6_addr, ep.addr.b, 16);
-	}
-	return 0;
-}
-
-static int parse_item(struct relay_config *cfg, const char *text, struct errmsg *ret_err)
-{
-	if (!strncmp(text, "proxy=", 6)) {
-		if (strcmp(text + 6, "v1") != 0 && strcmp(text + 6, "v2") != 0)
-			return errmsg(ret_err, -EINVAL, "relay:%s: proxy=v1 or proxy=v2", text);
-		cfg->proxy = text[7] == '1' ? 1 : 2;
-		return 0;
-	}
-	if (!strncmp(text, "timeout=", 8)) {
-		if (option_time(text + 8, TIMEOUT_MS_MAX, &cfg->timeout_ms))
-			return errmsg(ret_err, -EINVAL,
-				      "relay:%s: a time such as 500ms or 5s, up to 600s", text);
-		return 0;
-	}
-	if (cfg->backends_n == BACKENDS_MAX)
-		return errmsg(ret_err, -EINVAL, "relay:%s: more than %d backends", text,
-			      BACKENDS_MAX);
-	if (parse_backend(text, &cfg->backends[cfg->backends_n]))
-		return errmsg(ret_err, -EINVAL,
-			      "relay:%s: not a backend (ADDRESS:PORT, [ADDRESS]:PORT or "
-			      "unix:/PATH) nor proxy=v1, proxy=v2 or timeout=TIME",
-			      text);
-	cfg->backends_n++;
-	return 0;
 }
 
 static int relay_parse(struct service *v, const char *argument, struct errmsg *ret_err)
 {
-	struct relay_config *const cfg = calloc(1, sizeof(*cfg));
-	char *const text = strdup(argument);
-	char *rest = text;
-	int rc = cfg && text ? 0 : errmsg(ret_err, -ENOMEM, "relay: out of memory");
-
-	if (!rc)
-		cfg->timeout_ms = TIMEOUT_MS;
-	while (!rc && rest)
-		rc = parse_item(cfg, strsep(&rest, ","), ret_err);
-	if (!rc && !cfg->backends_n)
-		rc = errmsg(ret_err, -EINVAL, "relay:%s: a backend is needed: relay:ADDRESS:PORT",
-			    argument);
-	free(text);
-	if (rc)
-		free(cfg);
-	else
-		v->relay = cfg;
-	return rc;
+	return relay_config_new(argument, &v->relay, ret_err);
 }
 
 static void relay_destroy(struct service *v)
 {
-	free(v->relay);
+	relay_config_free(v->relay);
+}
+
+unsigned service_backends(const struct service *v)
+{
+	return v->relay ? v->relay->backends_n : 0;
+}
+
+void service_backend(const struct service *v, unsigned i, vtime now,
+		     struct service_backend *ret_backend)
+{
+	const struct backend *const b = &v->relay->backends[i];
+
+	*ret_backend = (struct service_backend){ .active = b->active,
+						 .connected = b->connected,
+						 .failed = b->failed,
+						 .down = vtime_before(now, b->down_until) };
+	memcpy(ret_backend->text, b->text, sizeof(ret_backend->text));
 }
 
 const struct service_ops service_relay = {
 	.name = "relay",
 	.argument = "BACKEND,...",
-	.help = "connects on to a backend: ADDRESS:PORT or unix:/PATH, the first that answers",
+	.help = "connects on to a backend: ADDRESS:PORT, unix:/PATH or tcpfsm:ADDRESS:PORT",
 	.direct = true,
 	.parse = relay_parse,
 	.destroy = relay_destroy,

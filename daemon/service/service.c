@@ -67,6 +67,27 @@ const struct service_ops *service_nth(size_t n)
 	return n < ARRAY_SIZE(table) ? table[n] : NULL;
 }
 
+static const struct service_options no_options = { .kill_after_us = SERVICE_KILL_AFTER_US };
+
+static void free_options(struct service *v)
+{
+	if (v->options != &no_options)
+		free((void *)(uintptr_t)v->options);
+}
+
+static int set_options(struct service *v, const struct service_options *options)
+{
+	struct service_options *const copy = options ? malloc(sizeof(*copy)) : NULL;
+
+	if (!options)
+		return 0;
+	if (!copy)
+		return -ENOMEM;
+	*copy = *options;
+	v->options = copy;
+	return 0;
+}
+
 static int new_service(const struct service_ops *ops, struct service **ret_service)
 {
 	struct service *v = calloc(1, sizeof(*v));
@@ -74,6 +95,7 @@ static int new_service(const struct service_ops *ops, struct service **ret_servi
 	if (!v)
 		return -ENOMEM;
 	v->ops = ops;
+	v->options = &no_options;
 	v->refs = 1;
 	*ret_service = v;
 	return 0;
@@ -95,7 +117,6 @@ static const struct service_ops *find(const char *text, const char **ret_argumen
 int service_new(const char *text, const struct service_options *options,
 		struct service **ret_service, struct errmsg *ret_err)
 {
-	static const struct service_options none = { .kill_after_us = SERVICE_KILL_AFTER_US };
 	const char *argument = NULL;
 	const struct service_ops *const ops = find(text, &argument);
 	struct service *v;
@@ -115,9 +136,13 @@ int service_new(const char *text, const struct service_options *options,
 	rc = new_service(ops, &v);
 	if (rc)
 		return errmsg(ret_err, rc, "service \"%s\": out of memory", text);
-	v->options = options ? *options : none;
-	rc = ops->parse ? ops->parse(v, argument, ret_err) : 0;
+	rc = set_options(v, options);
+	if (rc)
+		(void)errmsg(ret_err, rc, "service \"%s\": out of memory", text);
+	else if (ops->parse)
+		rc = ops->parse(v, argument, ret_err);
 	if (rc) {
+		free_options(v);
 		free(v);
 		return rc;
 	}
@@ -128,6 +153,11 @@ int service_new(const char *text, const struct service_options *options,
 int service_new_stream(struct service **ret_service)
 {
 	return new_service(&service_stream, ret_service);
+}
+
+int service_new_far(struct service **ret_service)
+{
+	return new_service(&service_far, ret_service);
 }
 
 int service_new_accepted(int fd, uint32_t backlog, struct service **ret_service)
@@ -170,6 +200,7 @@ void service_unref(struct service *v)
 		v->ops->destroy(v);
 	stream_accept_free(v->accept);
 	peers_fini(&v->peers);
+	free_options(v);
 	free(v);
 }
 
@@ -238,7 +269,7 @@ static void leave_peers(const struct session *s)
 
 static uint32_t peer_limit(const struct session *s)
 {
-	return s->service ? s->service->options.max_connections_per_peer : 0;
+	return s->service ? s->service->options->max_connections_per_peer : 0;
 }
 
 int session_open(struct session *s)

@@ -49,6 +49,11 @@ struct service_host {
 	void (*process_ended)(struct service_host *h, uint64_t serial, uint32_t pid,
 			      int32_t exit_status, uint64_t run_us);
 	void (*spawner_lost)(struct service_host *h); /* once */
+	/* relay: opens a connection to `remote` for `near`, with its listener's parameters, to be served v, of
+	 * which it takes a reference. NULL: there are none. -Exxx, when nothing was sent. */
+	int (*open_far)(struct service_host *h, const struct session *near,
+			const struct endpoint *remote, uint64_t timeout_us, struct service *v,
+			struct session **ret_far);
 	/* A program could not be started: errno. May be NULL. */
 	void (*spawn_failed)(struct service_host *h, const char *program, int error);
 
@@ -56,6 +61,7 @@ struct service_host {
 	uint64_t peers_refused; /* of those that a limit per peer kept out; see session_open() */
 	uint32_t processes; /* exec: running now */
 	uint64_t relay_connected, relay_failed; /* relay: attempts to connect to a backend */
+	uint64_t relay_full; /* relay: connections reset since their backends had enough */
 	uint64_t http_requests; /* answered, and of them: */
 	uint64_t http_errors; /* by 4xx and 5xx */
 	uint64_t http_timeouts; /* http: connections in which nothing moved for too long */
@@ -65,13 +71,21 @@ struct service_host {
 	uint8_t *chargen; /* the pattern */
 };
 
-enum { SERVICE_SCRATCH_BYTES = 65536, STREAM_LINE_BYTES = 192 };
+enum { SERVICE_SCRATCH_BYTES = 65536, STREAM_LINE_BYTES = 192, SERVICE_BACKEND_TEXT = 120 };
 
 /* -ENOMEM and what event_new() fails by. */
 int service_host_init(struct service_host *h);
 void service_host_fini(struct service_host *h);
 /* SIGKILL to every process: the worker stops. */
 void service_host_kill(struct service_host *h);
+
+/* A relay's backend, for lists. */
+struct service_backend {
+	char text[SERVICE_BACKEND_TEXT]; /* as it was written */
+	uint32_t active; /* connections to it now, those under way included */
+	uint64_t connected, failed; /* attempts, ever */
+	bool down; /* it failed lately: it is tried behind the others */
+};
 
 struct service_ops {
 	const char *name; /* in front of the ':' */
@@ -102,7 +116,7 @@ struct service_ops {
 struct service {
 	const struct service_ops *ops;
 	unsigned refs;
-	struct service_options options;
+	const struct service_options *options; /* never NULL; owned, unless nothing was said */
 	struct peers peers; /* connections of each, when options limits them */
 	char **argv; /* exec; NULL-terminated */
 	char **environment; /* exec: of options; NULL-terminated */
@@ -154,6 +168,12 @@ int service_new_stream(struct service **ret_service);
 int service_new_accepted(int fd, uint32_t backlog, struct service **ret_service);
 /* How many more connections whoever accepts may have unaccepted; UINT32_MAX: any number. */
 uint32_t service_room(const struct service *v);
+/* What a relay's connections to backends of ours are served. */
+int service_new_far(struct service **ret_service);
+/* The backends of a relay, 0 of others; how one fares. */
+unsigned service_backends(const struct service *v);
+void service_backend(const struct service *v, unsigned i, vtime now,
+		     struct service_backend *ret_backend);
 /* The listener is closed: nothing is accepted any more, and whoever accepts is told. */
 void service_stop(struct service *v);
 struct service *service_ref(struct service *v);
@@ -186,8 +206,8 @@ void session_fini(struct session *s, bool hangup);
 void session_abort(struct session *s);
 
 extern const struct service_ops service_echo, service_discard, service_chargen, service_daytime,
-	service_exec, service_file, service_http, service_relay, service_stream, service_accepted,
-	service_sink;
+	service_exec, service_far, service_file, service_http, service_relay, service_stream,
+	service_accepted, service_sink;
 
 /* For service.c. inetd.c: the pattern of chargen, malloc'ed. */
 uint8_t *chargen_new(void);

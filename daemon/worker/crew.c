@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/steer.h"
+#include "worker/listing.h"
 
 /* Below a worker's own limit: what is asked of all is asked of all or none. */
 enum { ASKED_MAX = 900 };
@@ -59,8 +60,23 @@ static uint32_t share_of_limit(uint32_t all, unsigned n, unsigned i)
 
 /* ---- one answer of many ---- */
 
+/* The same relay has the same backends in every worker. Down is one that any of them finds to be. */
+static void add_backends(struct worker_listener *sum, const struct worker_listener *more)
+{
+	for (size_t i = 0; i < sum->backends_n && i < more->backends_n; i++) {
+		struct service_backend *const to = &sum->backends[i];
+		const struct service_backend *const from = &more->backends[i];
+
+		to->active += from->active;
+		to->connected += from->connected;
+		to->failed += from->failed;
+		to->down |= from->down;
+	}
+}
+
+/* *backends: where those of the next listener go. */
 static void merge_listeners(struct worker_listener *list, size_t *n,
-			    const struct worker_listener *more)
+			    struct service_backend **backends, const struct worker_listener *more)
 {
 	struct listener_status *st;
 
@@ -73,9 +89,14 @@ static void merge_listeners(struct worker_listener *list, size_t *n,
 		st->live += more->tcp.live;
 		st->accepted += more->tcp.accepted;
 		st->refused += more->tcp.refused;
+		add_backends(&list[i], more);
 		return;
 	}
-	list[(*n)++] = *more;
+	if (more->backends_n)
+		memcpy(*backends, more->backends, more->backends_n * sizeof(**backends));
+	list[*n] = *more;
+	list[(*n)++].backends = *backends;
+	*backends += more->backends_n;
 }
 
 static void add_engine(struct engine_counters *sum, const struct engine_counters *more)
@@ -119,6 +140,7 @@ static void add_status(struct worker_status *sum, const struct worker_status *mo
 	sum->processes += more->processes;
 	sum->relay_connected += more->relay_connected;
 	sum->relay_failed += more->relay_failed;
+	sum->relay_full += more->relay_full;
 	sum->http_requests += more->http_requests;
 	sum->http_errors += more->http_errors;
 	sum->http_timeouts += more->http_timeouts;
@@ -238,17 +260,23 @@ static size_t forget_drained(struct crew *c, struct worker_listener *list, size_
 
 static int join_lists(struct ask *a)
 {
+	struct service_backend *backends = NULL;
 	struct worker_listener *list;
-	size_t room = 0, n = 0;
+	size_t room = 0, backends_n = 0, n = 0;
 
-	for (unsigned i = 0; i < a->parts_n; i++)
-		room += a->parts[i].req.listeners.ret_n;
-	list = calloc(room + 1, sizeof(*list));
+	for (unsigned i = 0; i < a->parts_n; i++) {
+		const struct worker_request *const r = &a->parts[i].req;
+
+		room += r->listeners.ret_n;
+		for (size_t k = 0; k < r->listeners.ret_n; k++)
+			backends_n += r->listeners.ret_list[k].backends_n;
+	}
+	list = listing_new(room, backends_n, &backends);
 	for (unsigned i = 0; i < a->parts_n; i++) {
 		struct worker_request *const r = &a->parts[i].req;
 
 		for (size_t k = 0; list && k < r->listeners.ret_n; k++)
-			merge_listeners(list, &n, &r->listeners.ret_list[k]);
+			merge_listeners(list, &n, &backends, &r->listeners.ret_list[k]);
 		free(r->listeners.ret_list);
 		r->listeners.ret_list = NULL;
 	}

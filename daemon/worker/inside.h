@@ -7,6 +7,7 @@
  *	transmit.c	engine -> frames
  *	conns.c		traces and reports -> sessions and the record
  *	listeners.c	listeners, also draining ones
+ *	connect.c	active opens
  *	requests.c	what the main thread asks
  *	mtu.c		interfaces' MTUs -> connections
  */
@@ -199,6 +200,14 @@ int worker_apply_owned(struct worker *w);
 /* mtu.c */
 void worker_note_mtu(struct worker *w, uint32_t ifindex);
 void worker_tell_mtus(struct worker *w);
+
+/* connect.c: sends a SYN to want->flow.remote, from want->flow.local or by the route. Fills *err. */
+int worker_open(struct worker *w, const struct conn_open *want, struct errmsg *err,
+		struct conn **ret_conn);
+/* See struct service_host. */
+int worker_open_far(struct service_host *h, const struct session *near,
+		    const struct endpoint *remote, uint64_t timeout_us, struct service *v,
+		    struct session **ret_far);
 
 /* requests.c */
 void worker_serve_asks(struct worker *w);

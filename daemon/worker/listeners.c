@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "worker/inside.h"
+#include "worker/listing.h"
 
 int worker_apply_owned(struct worker *w)
 {
@@ -256,16 +257,37 @@ static void fill(const struct worker *w, const struct listener *l, struct worker
 	memcpy(ret->service, l->service_text, sizeof(ret->service));
 }
 
+static size_t count_backends(const struct worker *w)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < w->listeners_n; i++)
+		if (w->listeners[i])
+			n += service_backends(w->listeners[i]->service);
+	return n;
+}
+
 int listeners_list(const struct worker *w, struct worker_listener **ret_list, size_t *ret_n)
 {
-	struct worker_listener *const list = calloc(w->listeners_n + 1, sizeof(*list));
+	struct service_backend *backend = NULL;
+	struct worker_listener *const list = listing_new(w->listeners_n, count_backends(w),
+							 &backend);
 	size_t n = 0;
 
 	if (!list)
 		return -ENOMEM;
-	for (size_t i = 0; i < w->listeners_n; i++)
-		if (w->listeners[i])
-			fill(w, w->listeners[i], &list[n++]);
+	for (size_t i = 0; i < w->listeners_n; i++) {
+		const struct listener *const l = w->listeners[i];
+
+		if (!l)
+			continue;
+		fill(w, l, &list[n]);
+		list[n].backends = backend;
+		list[n].backends_n = service_backends(l->service);
+		for (unsigned b = 0; b < list[n].backends_n; b++)
+			service_backend(l->service, b, w->host.now, backend++);
+		n++;
+	}
 	*ret_list = list;
 	*ret_n = n;
 	return 0;

@@ -84,83 +84,6 @@ static int serve_connection(struct worker *w, struct worker_request *req)
 	return conn_params(w->engine, id, &req->connection.ret_params);
 }
 
-/* MUST-44: our address, by the route when none was asked for. */
-static int choose_source(struct worker *w, struct worker_request *req, struct flow *flow,
-			 struct path *ret_path)
-{
-	const bool chosen = !addr_is_any(&flow->local.addr);
-	const struct path *path;
-	char text[ADDR_TEXT];
-	int rc;
-
-	rc = netview_path(w->view, &flow->remote.addr, flow->scope,
-			  chosen ? &flow->local.addr : NULL, w->host.now.us, &path);
-	if (rc)
-		return errmsg(&req->err, rc, "%s: %s", addr_format(&flow->remote.addr, text),
-			      rc == -EHOSTUNREACH ? "no route to host" : "network is unreachable");
-	*ret_path = *path;
-	if (!chosen)
-		flow->local.addr = path->src;
-	if (addr_is_v4(&flow->local.addr) != addr_is_v4(&flow->remote.addr))
-		return errmsg(&req->err, -EINVAL,
-			      "source and destination are of different families");
-	if (netview_is_local(w->view, &flow->local.addr))
-		return 0;
-	if (w->cfg.answer_neighbours &&
-	    (own_has_addr(&w->own, &flow->local.addr) ||
-	     (w->cfg.index == 0 && /* who is asked for neighbours */
-	      netview_is_onlink(w->view, ret_path->ifindex, &flow->local.addr))))
-		return 0;
-	return errmsg(&req->err, -EADDRNOTAVAIL, "%s: not an address of this machine",
-		      addr_format(&flow->local.addr, text));
-}
-
-/* What it sends from must be ours, or we would not hear the answer. */
-static int own_source(struct worker *w, struct conn *c)
-{
-	const struct endpoint local = session_flow(&c->session).local;
-	int rc;
-
-	if (own_has(&w->own, &local, netview_is_local(w->view, &local.addr)))
-		return 0;
-	rc = own_add(&w->own, &local);
-	if (rc)
-		return rc;
-	c->active->owned = local;
-	return worker_apply_owned(w);
-}
-
-static int connect_errmsg(struct worker_request *req, int rc)
-{
-	switch (rc) {
-	case -EADDRINUSE:
-		return errmsg(&req->err, rc, "there is such a connection already");
-	case -EADDRNOTAVAIL:
-		return errmsg(&req->err, rc, "no local port is left");
-	case -ENOBUFS:
-		return errmsg(&req->err, rc, "the limit of connections is reached");
-	case -EINVAL:
-		return errmsg(&req->err, rc, "that is no address to connect to");
-	default:
-		return errmsg(&req->err, rc, "%s", strerror(-rc));
-	}
-}
-
-/* MUST-46; the route to such an address would only confuse the message. */
-static int check_destination(const struct worker *w, struct worker_request *req)
-{
-	const struct endpoint *const remote = &req->connect.remote;
-
-	if (!remote->port)
-		return errmsg(&req->err, -EINVAL, "port 0 is no port to connect to");
-	if (addr_is_any(&remote->addr) || addr_is_multicast(&remote->addr) ||
-	    addr_is_broadcast(&remote->addr) || netview_is_subnet_broadcast(w->view, &remote->addr))
-		return connect_errmsg(req, -EINVAL);
-	if (addr_is_link_local6(&remote->addr) && !req->connect.scope)
-		return errmsg(&req->err, -EINVAL, "a link-local address needs its interface");
-	return 0;
-}
-
 /* What may go with the SYN (RFC 7413) is queued before that is pulled. */
 static int queue_syn_text(struct worker *w, const struct worker_request *req, conn_id id)
 {
@@ -180,33 +103,20 @@ static int queue_syn_text(struct worker *w, const struct worker_request *req, co
 /* Sends the SYN. 1: the answer comes when the handshake is done. */
 static int serve_connect(struct worker *w, struct worker_request *req)
 {
-	struct conn_open open = { .flow = { .local = req->connect.local,
-					    .remote = req->connect.remote },
-				  .params = req->connect.params };
+	const struct conn_open want = { .flow = { .local = req->connect.local,
+						  .remote = req->connect.remote,
+						  .scope = req->connect.scope },
+					.params = req->connect.params };
 	struct conn *c;
-	struct path path = { 0 };
-	conn_id id;
-	int rc = check_destination(w, req);
+	int rc = worker_open(w, &want, &req->err, &c);
 
 	if (rc)
 		return rc;
-	if (addr_is_link_local6(&open.flow.remote.addr))
-		open.flow.scope = req->connect.scope;
-	rc = choose_source(w, req, &open.flow, &path);
-	if (rc)
-		return rc;
-	open.link_mtu = path.mtu;
-	rc = engine_connect(w->engine, w->host.now, &open, &id);
-	if (rc)
-		return connect_errmsg(req, rc);
-	worker_drain_traces(w, path.ifindex);
-	c = worker_conn(w, id, path.ifindex);
-	if (c)
-		c->active = calloc(1, sizeof(*c->active));
-	if (!c || !c->active || own_source(w, c) || queue_syn_text(w, req, id) ||
+	if (queue_syn_text(w, req, c->session.id) ||
 	    (req->connect.fd >= 0 && (service_new_stream(&c->session.service) ||
 				      worker_watch_holder(w, c, req->connect.fd)))) {
-		(void)conn_abort(w->engine, w->host.now, id, CAUSE_OPERATOR, END_OUT_OF_MEMORY);
+		(void)conn_abort(w->engine, w->host.now, c->session.id, CAUSE_OPERATOR,
+				 END_OUT_OF_MEMORY);
 		return errmsg(&req->err, -ENOMEM, "out of memory");
 	}
 	if (c->session.service)
@@ -307,6 +217,7 @@ static int serve_status(struct worker *w, struct worker_request *req)
 				      .processes = w->host.processes,
 				      .relay_connected = w->host.relay_connected,
 				      .relay_failed = w->host.relay_failed,
+				      .relay_full = w->host.relay_full,
 				      .http_requests = w->host.http_requests,
 				      .http_errors = w->host.http_errors,
 				      .http_timeouts = w->host.http_timeouts };

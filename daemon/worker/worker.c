@@ -419,6 +419,7 @@ static int make_host(struct worker *w, struct errmsg *ret_err)
 	w->host.process_ended = worker_process_ended;
 	w->host.spawner_lost = on_spawner_lost;
 	w->host.spawn_failed = on_spawn_failed;
+	w->host.open_far = worker_open_far;
 	if (w->cfg.spawner)
 		rc = spawner_channel_new(w->cfg.spawner, &w->host.spawner, ret_err);
 	if (rc)

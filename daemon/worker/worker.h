@@ -17,6 +17,7 @@
 #include "wire/wire.h"
 
 struct event_base;
+struct service_backend; /* service/service.h */
 struct spawner; /* service/spawner.h: starts the processes of exec services */
 struct worker;
 
@@ -56,6 +57,8 @@ struct worker_listener {
 	char name[64];
 	char service[SERVICE_TEXT_MAX];
 	bool draining; /* closed, but connections of it live on: their segments are still ours */
+	struct service_backend *backends; /* relay; in the list's own memory */
+	size_t backends_n;
 };
 
 struct worker_status {
@@ -71,6 +74,7 @@ struct worker_status {
 	uint64_t peers_refused; /* of those that a limit per peer kept out */
 	uint32_t processes; /* exec: running now */
 	uint64_t relay_connected, relay_failed; /* relay: attempts to connect to a backend */
+	uint64_t relay_full; /* relay: connections reset since their backends had enough */
 	uint64_t http_requests, http_errors, http_timeouts; /* see struct service_host */
 };
 

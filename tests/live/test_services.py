@@ -7,6 +7,7 @@ import shutil
 import socket
 import struct
 import threading
+import time
 
 from lab import SLOW, Skip, pump, read_all, run, until, variants
 
@@ -15,15 +16,38 @@ def relay(lab, backend, extra=''):
     return lab.daemon(f'[Listener x]\nAddress=*:80\nService=relay:{backend}\n{extra}\n[Tcp]\nMSL=100ms\n')
 
 
-def pair(lab, extra='', options=''):
+KINDS = ['kernel', 'unix', 'ours']
+
+
+def listen_behind(lab, kind='kernel'):
+    """A backend's listening socket, and how the relay writes it."""
+    if kind == 'kernel':
+        return lab.listen('127.0.0.1', 8080, ns='server'), '127.0.0.1:8080'
+    if kind == 'ours':
+        return lab.listen('10.9.0.1', 8080, ns='client'), 'tcpfsm:10.9.0.1:8080'
+    path = f'{lab.dir}/backend.sock'
+    backend = socket.socket(socket.AF_UNIX)
+    backend.settimeout(10 * SLOW)
+    lab.sockets.append(backend)
+    backend.bind(path)
+    backend.listen(64)
+    return backend, f'unix:{path}'
+
+
+def pair(lab, extra='', options='', kind='kernel'):
     """A client's socket, the backend's socket behind the relay, the daemon."""
-    backend = lab.listen('127.0.0.1', 8080, ns='server')
-    d = relay(lab, f'{options}127.0.0.1:8080', extra)
+    backend, text = listen_behind(lab, kind)
+    d = relay(lab, f'{options}{text}', extra)
     c = lab.connect('10.9.0.2', 80)
     b = backend.accept()[0]
     b.settimeout(10 * SLOW)
     lab.sockets.append(b)
     return c, b, d
+
+
+def accepted(d):
+    """The connection that a relay has accepted, not the one that it may have opened."""
+    return until(lambda: [x for x in d.connections() if x['local'].endswith(':80')], what='a connection')[0]
 
 
 def abort(s):
@@ -39,12 +63,13 @@ def assert_reset(s):
         pass
 
 
-def test_octets_and_half_close_from_the_client(lab):
-    c, b, d = pair(lab)
+@variants(kind=KINDS)
+def test_octets_and_half_close_from_the_client(lab, kind):
+    c, b, d = pair(lab, kind=kind)
     c.sendall(b'question')
     c.shutdown(socket.SHUT_WR)
     assert read_all(b) == b'question'
-    assert d.connections()[0]['state'].lower().replace('-', '_') == 'close_wait', d.connections()
+    assert accepted(d)['state'].lower().replace('-', '_') == 'close_wait', d.connections()
     b.sendall(b'a long answer' * 1000)
     b.close()
     assert read_all(c) == b'a long answer' * 1000
@@ -53,8 +78,9 @@ def test_octets_and_half_close_from_the_client(lab):
     assert row['end_reason'] == 'normal' and row['service'] == 'relay', row
 
 
-def test_half_close_from_the_backend(lab):
-    c, b, d = pair(lab)
+@variants(kind=KINDS)
+def test_half_close_from_the_backend(lab, kind):
+    c, b, d = pair(lab, kind=kind)
     b.sendall(b'hello')
     b.shutdown(socket.SHUT_WR)
     assert read_all(c) == b'hello'
@@ -65,41 +91,71 @@ def test_half_close_from_the_backend(lab):
     assert d.closed(1)[0]['end_reason'] == 'normal'
 
 
-def test_reset_by_the_client_reaches_the_backend(lab):
-    c, b, d = pair(lab)
-    c.sendall(b'x')
-    assert b.recv(1) == b'x'
+@variants(kind=['kernel', 'ours'], after=['nothing', 'text', 'much'])
+def test_reset_by_the_client_reaches_the_backend(lab, kind, after):
+    c, b, d = pair(lab, kind=kind)
+    if after != 'nothing':
+        c.sendall(b'x')
+        assert b.recv(1) == b'x'
+    if after == 'much':  # on its way in both directions, and read by nobody
+        flood(c, b)
     abort(c)
-    assert_reset(b)
-    assert d.closed(1)[0]['end_reason'] == 'reset_by_peer'
+    assert_reset_after_all(b)
+    assert d.closed(1, 10, 'sport', '=', ':80')[0]['end_reason'] == 'reset_by_peer', d.closed(1)
 
 
-def test_reset_by_the_backend_reaches_the_client(lab):
-    c, b, d = pair(lab)
-    b.sendall(b'x')
-    assert c.recv(1) == b'x'
+@variants(kind=['kernel', 'ours'], after=['nothing', 'text', 'much'])
+def test_reset_by_the_backend_reaches_the_client(lab, kind, after):
+    c, b, d = pair(lab, kind=kind)
+    if after != 'nothing':
+        b.sendall(b'x')
+        assert c.recv(1) == b'x'
+    if after == 'much':
+        flood(c, b)
     abort(b)
-    assert_reset(c)
-    assert d.closed(1)[0]['end_reason'] == 'reset_by_service'
+    assert_reset_after_all(c)
+    assert d.closed(1, 10, 'sport', '=', ':80')[0]['end_reason'] == 'reset_by_service', d.closed(1)
 
 
-def test_answer_before_a_refused_upload_arrives(lab):
+def flood(*socks):
+    for s in socks:
+        s.settimeout(0.3)
+        try:
+            while True:
+                s.send(bytes(1 << 16))
+        except TimeoutError:
+            s.settimeout(10 * SLOW)
+
+
+def assert_reset_after_all(s):
+    """What the kernel had got before may be read first."""
+    try:
+        while s.recv(1 << 20):
+            pass
+        raise AssertionError('an end, no reset')
+    except ConnectionResetError:
+        pass
+
+
+@variants(kind=['kernel', 'ours'])
+def test_answer_before_a_refused_upload_arrives(lab, kind):
     """A server answers 413, ends its direction and closes with text unread: the kernel sends FIN, then RST."""
-    c, b, d = pair(lab)
+    c, b, d = pair(lab, kind=kind)
     c.sendall(bytes(100_000))
     b.recv(1)
     b.sendall(b'413' * 10_000)
     b.shutdown(socket.SHUT_WR)
-    until(lambda: 'FIN-WAIT-2' in lab.sh('server', 'ss -Htan'), what='its FIN has arrived')
+    until(lambda: 'FIN-WAIT-2' in lab.sh('client' if kind == 'ours' else 'server', 'ss -Htan'), what='its FIN has arrived')
     b.close()
     assert read_all(c, 30_000) == b'413' * 10_000
     c.sendall(b'more')
     until(lambda: not d.connections('state', 'established') and not d.connections('state', 'close-wait'), what='the end')
 
 
-def test_answer_cut_short_by_a_reset_does_not_look_whole(lab):
+@variants(kind=['kernel', 'ours'])
+def test_answer_cut_short_by_a_reset_does_not_look_whole(lab, kind):
     """The backend's kernel throws away what it has not sent yet: its RST comes before any FIN."""
-    c, b, d = pair(lab)
+    c, b, d = pair(lab, kind=kind)
     c.sendall(bytes(100_000))
     b.recv(1)
     b.sendall(b'413' * 300_000)
@@ -108,19 +164,31 @@ def test_answer_cut_short_by_a_reset_does_not_look_whole(lab):
     try:
         assert len(read_all(c)) == 900_000, 'cut short, and a FIN behind it'
     except ConnectionResetError:
-        assert d.closed(1)[0]['end_reason'] == 'reset_by_service'
+        assert d.closed(1, 10, 'sport', '=', ':80')[0]['end_reason'] == 'reset_by_service'
 
 
-def test_operator_reset_reaches_both(lab):
-    c, b, d = pair(lab)
-    conn = until(lambda: d.connections())[0]['id']
-    assert d.ctl_run('reset', 'connection', conn).returncode == 0
+@variants(kind=KINDS)
+def test_operator_reset_reaches_both(lab, kind):
+    c, b, d = pair(lab, kind=kind)
+    assert d.ctl_run('reset', 'connection', accepted(d)['id']).returncode == 0
+    assert_reset(c)
+    if kind == 'unix':
+        assert b.recv(1) == b''  # which has no other way to say it
+    else:
+        assert_reset(b)
+
+
+def test_operator_reset_of_the_far_side_reaches_both(lab):
+    c, b, d = pair(lab, kind='ours')
+    far = next(x for x in d.connections() if x['remote'] == '10.9.0.1:8080')
+    assert d.ctl_run('reset', 'connection', far['id']).returncode == 0
     assert_reset(c)
     assert_reset(b)
 
 
-def test_back_pressure_towards_the_backend(lab):
-    c, b, d = pair(lab, 'ReceiveBuffer=64K\n')
+@variants(kind=KINDS)
+def test_back_pressure_towards_the_backend(lab, kind):
+    c, b, d = pair(lab, 'ReceiveBuffer=64K\n', kind=kind)
     c.settimeout(1)
     sent = 0
     try:
@@ -129,14 +197,15 @@ def test_back_pressure_towards_the_backend(lab):
     except TimeoutError:
         pass
     assert sent < 100_000_000, 'the backend does not read, yet the client goes on'
-    assert 0 < d.connections()[0]['recv_queue_bytes'] <= 64 * 1024
+    assert 0 < accepted(d)['recv_queue_bytes'] <= 64 * 1024
     c.shutdown(socket.SHUT_WR)
     got = read_all(b)
     assert len(got) == sent, (len(got), sent)
 
 
-def test_back_pressure_towards_the_client(lab):
-    c, b, d = pair(lab, 'SendBuffer=64K\n')
+@variants(kind=KINDS)
+def test_back_pressure_towards_the_client(lab, kind):
+    c, b, d = pair(lab, 'SendBuffer=64K\n', kind=kind)
     b.settimeout(1)
     sent = 0
     try:
@@ -145,26 +214,55 @@ def test_back_pressure_towards_the_client(lab):
     except TimeoutError:
         pass
     assert sent < 100_000_000, 'the client does not read, yet the backend goes on'
-    assert d.connections()[0]['send_queue_bytes'] <= 64 * 1024
+    assert accepted(d)['send_queue_bytes'] <= 64 * 1024
     b.close()
     assert len(read_all(c)) == sent
 
 
-@variants(offloads=[True, False])
-def test_bulk_both_ways_by_hash(lab):
-    backend = lab.listen('127.0.0.1', 8080, ns='server')
-
-    def echo():
-        b = backend.accept()[0]
-        while (got := b.recv(1 << 18)):
-            b.sendall(got)
-        b.close()
-    t = threading.Thread(target=echo, daemon=True)
+@variants(offloads=[True, False], kind=KINDS)
+def test_bulk_both_ways_at_once_by_hash(lab, kind):
+    """64 MiB in each direction at the same time, other octets in each."""
+    size = 64 << 20 if SLOW == 1 else 8 << 20
+    up, down = os.urandom(size), os.urandom(size)
+    c, b, d = pair(lab, kind=kind)
+    for s in (c, b):
+        s.settimeout(60 * SLOW)
+    got = []
+    t = threading.Thread(target=lambda: got.append(pump(b, down)), daemon=True)
     t.start()
-    relay(lab, '127.0.0.1:8080')
-    data = os.urandom(20_000_000)
-    got = pump(lab.connect('10.9.0.2', 80, timeout=60), data)
-    assert hashlib.sha256(got).digest() == hashlib.sha256(data).digest()
+    assert hashlib.sha256(pump(c, up)).digest() == hashlib.sha256(down).digest()
+    t.join(60 * SLOW)
+    assert hashlib.sha256(got[0]).digest() == hashlib.sha256(up).digest()
+    c.close()
+    b.close()
+    row = d.closed(1, 10, 'sport', '=', ':80')[0]
+    assert (row['bytes_in'], row['bytes_out'], row['end_reason']) == (size, size, 'normal'), row
+
+
+@variants(kind=KINDS)
+def test_a_reader_that_stops_closes_the_window_end_to_end(lab, kind):
+    """What is on its way is held in queues that have a limit; when the reader goes on, so does the writer."""
+    c, b, d = pair(lab, 'ReceiveBuffer=64K\nSendBuffer=64K\n', kind=kind)
+    data = os.urandom(30_000_000)
+    sent = []
+
+    def write():
+        c.settimeout(60 * SLOW)
+        for at in range(0, len(data), 10_000):
+            c.sendall(data[at:at + 10_000])
+            sent.append(at)
+        c.shutdown(socket.SHUT_WR)
+    threading.Thread(target=write, daemon=True).start()
+    before = -1
+    while before != len(sent):  # until it stands
+        before = len(sent)
+        time.sleep(0.5 * SLOW)
+    assert before < len(data) / 10_000, 'nobody reads, yet the writer is done'
+    for row in d.connections():
+        assert row['recv_queue_bytes'] <= 64 * 1024 and row['send_queue_bytes'] <= 64 * 1024, row
+    window = d.ctl('show', 'connection', accepted(d)['id'])
+    assert window['detail']['rcv_wnd_bytes'] < 1460, window
+    assert hashlib.sha256(read_all(b)).digest() == hashlib.sha256(data).digest()
 
 
 @variants(backend=['127.0.0.1:8080', '[::1]:8080'])
@@ -186,14 +284,55 @@ def test_next_backend_and_none(lab, backend):
     assert d.ctl('status')['counters']['relay_connected'] == 1
 
 
-def test_connect_timeout_then_the_next(lab):
+@variants(dead=['10.9.0.77:80', 'tcpfsm:10.9.0.77:80'], kind=['kernel', 'ours'])
+def test_connect_timeout_then_the_next(lab, dead, kind):
     lab.sh('server', 'ip neigh add 10.9.0.77 lladdr 02:00:00:00:00:77 dev v1')  # nobody is there
-    b = lab.listen('127.0.0.1', 8080, ns='server')
-    d = relay(lab, 'timeout=300ms,10.9.0.77:80,127.0.0.1:8080')
+    b, text = listen_behind(lab, kind)
+    d = relay(lab, f'timeout=300ms,{dead},{text}')
     c = lab.connect('10.9.0.2', 80)
     c.sendall(b'early')
     assert b.accept()[0].recv(5) == b'early'
     assert d.ctl('status')['counters']['relay_failed'] == 1
+    rows = d.ctl('list', 'listeners')['listeners'][0]['backends']
+    assert rows == [dict(backend=dead, connections=0, connected=0, failed=1, down=True),
+                    dict(backend=text, connections=1, connected=1, failed=0, down=False)], rows
+    c.close()
+    b.settimeout(10 * SLOW)
+    start = time.monotonic()
+    c = lab.connect('10.9.0.2', 80)  # the one that failed is not waited for again
+    c.sendall(b'late')
+    assert b.accept()[0].recv(4) == b'late'
+    assert d.ctl('status')['counters']['relay_failed'] == 1, time.monotonic() - start
+
+
+def test_a_backend_has_a_limit_and_comes_back(lab):
+    first, second = listen_behind(lab)[0], lab.listen('127.0.0.1', 8081, ns='server')
+    d = relay(lab, 'max=2,down=300ms,127.0.0.1:8080,127.0.0.1:8081')
+    held = [lab.connect('10.9.0.2', 80) for _ in range(4)]
+    ends = [first.accept()[0] for _ in range(2)] + [second.accept()[0] for _ in range(2)]
+    try:
+        assert_reset(lab.connect('10.9.0.2', 80))
+    except ConnectionResetError:
+        pass  # before connect() had returned
+    counters = d.ctl('status')['counters']
+    assert counters['relay_full'] == 1 and counters['relay_failed'] == 0, counters
+    held[0].close()
+    ends[0].close()
+    until(lambda: d.ctl('list', 'listeners')['listeners'][0]['backends'][0]['connections'] == 1, what='a free place')
+    held.append(lab.connect('10.9.0.2', 80))
+    ends.append(first.accept()[0])
+    # It goes away, is tried behind the other, and is the first again soon after.
+    for s in held + ends + [first]:
+        s.close()
+    until(lambda: not d.connections('state', 'established'), what='the end of all')
+    c = lab.connect('10.9.0.2', 80)
+    second.accept()[0].close()
+    c.close()
+    assert d.ctl('list', 'listeners')['listeners'][0]['backends'][0]['failed'] == 1
+    first = lab.listen('127.0.0.1', 8080, ns='server')
+    until(lambda: not d.ctl('list', 'listeners')['listeners'][0]['backends'][0]['down'], what='it is up again')
+    lab.connect('10.9.0.2', 80)
+    first.accept()[0].close()
 
 
 def proxy_v1(line):
@@ -214,10 +353,10 @@ def proxy_v2(b):
     return 4 if size == 4 else 6, source, sport, destination, dport
 
 
-@variants(version=['v1', 'v2'], host=['10.9.0.2', 'fd09::2'])
-def test_proxy_protocol(lab, version, host):
-    backend = lab.listen('127.0.0.1', 8080, ns='server')
-    relay(lab, f'proxy={version},127.0.0.1:8080')
+@variants(version=['v1', 'v2'], host=['10.9.0.2', 'fd09::2'], kind=['kernel', 'ours'])
+def test_proxy_protocol(lab, version, host, kind):
+    backend, text = listen_behind(lab, kind)
+    relay(lab, f'proxy={version},{text}')
     c = lab.connect(host, 80)
     c.sendall(b'payload')
     b = backend.accept()[0]

@@ -314,7 +314,7 @@ static void exec_arguments_are_split_as_a_shell_would(void **state)
 	assert_string_equal(v->argv[5], "f g");
 	assert_string_equal(v->argv[6], "h\\");
 	assert_null(v->argv[7]);
-	assert_int_equal(v->options.max_processes, 3);
+	assert_int_equal(v->options->max_processes, 3);
 	service_unref(v);
 }
 

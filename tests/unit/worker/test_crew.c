@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "worker/crew.h"
+#include "worker/listing.h"
 
 enum { N = 3, ASKS_MAX = 2000, SLOTS = 34 }; /* 100 connections parted */
 
@@ -175,12 +176,17 @@ static void all_listen_or_none(void **state)
 	r.listen.id = 5;
 	r.listen.backlog = 10;
 	r.listen.max_connections = 2;
+	r.listen.options.max_processes = 10;
+	r.listen.options.max_processes_per_peer = 2;
 	assert_int_equal(crew_ask(c, &r), 0);
 	for (unsigned i = 0; i < N; i++) {
 		const struct worker_request *const part = workers[i].asks[0];
 
 		assert_int_equal(part->listen.id, 5);
 		assert_int_equal(part->listen.max_connections, 1); /* never "no limit" */
+		assert_int_equal(part->listen.options.max_processes, i ? 3 : 4);
+		assert_int_equal(part->listen.options.max_processes_per_peer, 1);
+		assert_int_equal(part->listen.options.max_connections_per_peer, 0);
 		backlog += part->listen.backlog;
 	}
 	assert_int_equal(backlog, 10);
@@ -265,11 +271,19 @@ static void listeners_are_one_though_all_have_them(void **state)
 	assert_int_equal(crew_ask(c, &r), 0);
 	for (unsigned i = 0; i < N; i++) {
 		struct worker_request *const part = workers[i].asks[0];
-		struct worker_listener *const list = calloc(2, sizeof(*list));
+		struct service_backend *backends = NULL;
+		struct worker_listener *const list = listing_new(2, 2, &backends);
+
+		if (!list)
+			abort();
 
 		/* Draining, it is gone from the first already. */
 		list[0] = (struct worker_listener){ .id = 7, .tcp.live = 2, .tcp.accepted = i };
 		list[1] = (struct worker_listener){ .id = 8, .draining = true, .tcp.live = 1 };
+		backends[0].active = 1;
+		backends[1] = (struct service_backend){ .text = "b", .failed = i, .down = i == 1 };
+		list[0].backends = backends;
+		list[0].backends_n = 2;
 		part->listeners.ret_list = list;
 		part->listeners.ret_n = i ? 2 : 1;
 		answer(i, 0);
@@ -278,6 +292,11 @@ static void listeners_are_one_though_all_have_them(void **state)
 	assert_int_equal(r.listeners.ret_list[0].id, 7);
 	assert_int_equal(r.listeners.ret_list[0].tcp.live, 6);
 	assert_int_equal(r.listeners.ret_list[0].tcp.accepted, 3);
+	assert_int_equal(r.listeners.ret_list[0].backends_n, 2);
+	assert_int_equal(r.listeners.ret_list[0].backends[0].active, 3);
+	assert_string_equal(r.listeners.ret_list[0].backends[1].text, "b");
+	assert_int_equal(r.listeners.ret_list[0].backends[1].failed, 3);
+	assert_true(r.listeners.ret_list[0].backends[1].down);
 	assert_int_equal(r.listeners.ret_list[1].id, 8);
 	assert_int_equal(r.listeners.ret_list[1].tcp.live, 2);
 	free(r.listeners.ret_list);
