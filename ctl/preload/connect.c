@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* connect(), shutdown(). */
 #include <fcntl.h>
+#include <string.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 
 #include "ctl/preload/preload.h"
 
 enum { KEYS_BYTES = 512 };
+
+static const char fast_open[] = ",FastOpen=client";
 
 int renew(int fd, struct sock *s)
 {
@@ -46,12 +50,16 @@ static bool is_v6only(const struct sock *s)
 	return o && o->value;
 }
 
-static int begin_connect(int fd, struct sock *s, const struct sockaddr_in6 *to)
+/* text_len 0: none goes with the SYN. */
+static int begin_connect(int fd, struct sock *s, const struct sockaddr_in6 *to, const void *text,
+			 size_t text_len)
 {
 	struct sockaddr_in6 source = s->bound;
 	struct tcpfsm_connect c = { .domain = s->domain,
 				    .remote = *to,
-				    .source = s->bound.sin6_family ? &source : NULL };
+				    .source = s->bound.sin6_family ? &source : NULL,
+				    .syn_text = text,
+				    .syn_text_len = text_len };
 	char keys[KEYS_BYTES];
 	int rc = s->kind == FAILED || s->kind == DISCONNECTED ? renew(fd, s) : 0;
 
@@ -63,7 +71,9 @@ static int begin_connect(int fd, struct sock *s, const struct sockaddr_in6 *to)
 		c.remote.sin6_addr.s6_addr32[3] = htonl(INADDR_LOOPBACK);
 	if (s->any_port)
 		source.sin6_port = 0;
-	options_keys(s, keys, sizeof(keys));
+	options_keys(s, keys, sizeof(keys) - sizeof(fast_open));
+	if (text_len)
+		(void)strcat(keys, keys[0] ? fast_open : fast_open + 1);
 	c.tcp = keys;
 	rc = tcpfsm_connect_begin(&c, fd, s->daemon_end, &s->name);
 	s->daemon_end = -1;
@@ -148,8 +158,50 @@ PUBLIC int connect(int fd, const struct sockaddr *sa, socklen_t len)
 		rc = hand_back(fd, s);
 		return rc ? (int)fail(rc) : (int)syscall(SYS_connect, fd, sa, len);
 	}
-	rc = begin_connect(fd, s, &to);
+	rc = begin_connect(fd, s, &to, NULL, 0);
 	return say(s, rc ? rc : blocks(fd) ? settle(fd, s, patience_ms(fd)) : -EINPROGRESS);
+}
+
+/* As much as goes with a SYN; the caller sends the rest, as after any short write. */
+static size_t gather(const struct msghdr *msg, char text[static TCPFSM_SYN_TEXT_MAX])
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < msg->msg_iovlen && n < TCPFSM_SYN_TEXT_MAX; i++) {
+		const size_t left = TCPFSM_SYN_TEXT_MAX - n, len = msg->msg_iov[i].iov_len;
+		const size_t some = len < left ? len : left;
+
+		memcpy(text + n, msg->msg_iov[i].iov_base, some);
+		n += some;
+	}
+	return n;
+}
+
+long connect_with_text(int fd, struct sock *s, const struct msghdr *msg)
+{
+	char text[TCPFSM_SYN_TEXT_MAX];
+	const size_t n = gather(msg, text);
+	struct sockaddr_in6 to;
+	int rc;
+
+	if (s->kind != NEW && s->kind != DISCONNECTED)
+		return s->kind == CONNECTING ? -EALREADY : -EISCONN;
+	if (!msg->msg_name)
+		return -EINVAL;
+	rc = take_name(s->domain, msg->msg_name, msg->msg_namelen, &to);
+	if (!rc && !is_meant("connect", ntohs(to.sin6_port)))
+		rc = -EOPNOTSUPP;
+	if (!rc)
+		rc = begin_connect(fd, s, &to, text, n);
+	if (!rc && blocks(fd))
+		rc = settle(fd, s, patience_ms(fd));
+	if (rc) {
+		(void)say(s, rc);
+		return rc;
+	}
+	if (blocks(fd))
+		s->connect_told = true;
+	return (long)n;
 }
 
 PUBLIC int shutdown(int fd, int how)

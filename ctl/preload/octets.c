@@ -261,8 +261,10 @@ static ssize_t transmit(int fd, struct sock *s, const struct msghdr *msg, int fl
 	ssize_t n;
 	int error;
 
-	if (flags & MSG_FASTOPEN)
-		return fail(EOPNOTSUPP);
+	if (flags & MSG_FASTOPEN) {
+		n = connect_with_text(fd, s, msg);
+		return n < 0 ? fail((int)n) : n;
+	}
 	error = ready(fd, s, flags & MSG_DONTWAIT);
 	if (error == ENOTCONN || (s->kind == FAILED && !error)) {
 		errno = EPIPE;
@@ -304,7 +306,14 @@ PUBLIC ssize_t sendto(int fd, const void *buf, size_t size, int flags, const str
 		      socklen_t len)
 {
 	struct sock *const s = find(fd);
+	struct iovec iov = { (void *)(uintptr_t)buf, size };
+	const struct msghdr msg = { .msg_name = (void *)(uintptr_t)sa,
+				    .msg_namelen = len,
+				    .msg_iov = &iov,
+				    .msg_iovlen = 1 };
 
+	if (s && flags & MSG_FASTOPEN)
+		return transmit(fd, s, &msg, flags);
 	return s ? send_octets(fd, s, buf, size, flags)
 		 : syscall(SYS_sendto, fd, buf, size, flags, sa, len);
 }

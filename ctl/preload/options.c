@@ -97,6 +97,11 @@ static void as_buffer(int v, char text[static VALUE_BYTES])
 	as_number(v / 2, text);
 }
 
+static void as_fast_open(int v, char text[static VALUE_BYTES])
+{
+	(void)strcpy(text, v ? "server" : "off");
+}
+
 static void as_controller(int v, char text[static VALUE_BYTES])
 {
 	(void)strcpy(text, v == NEWRENO ? "newreno" : "cubic");
@@ -121,6 +126,7 @@ static const struct word {
 	{ IPPROTO_TCP, TCP_LINGER2, "FinWait2Timeout", as_seconds, false },
 	{ IPPROTO_TCP, TCP_SYNCNT, "SynTimeout", as_syn_timeout, true },
 	{ IPPROTO_TCP, TCP_MAXSEG, "MSS", as_number, true },
+	{ IPPROTO_TCP, TCP_FASTOPEN, "FastOpen", as_fast_open, true },
 	{ IPPROTO_TCP, TCP_CONGESTION, "CongestionControl", as_controller, false },
 	{ IPPROTO_IP, IP_TOS, "DSCP", as_dscp, false },
 	{ IPPROTO_IPV6, IPV6_TCLASS, "DSCP", as_dscp, false },

@@ -108,6 +108,9 @@ int kernel_socket(const struct sock *s, int flags);
 
 /* A connect() under way: 0, -EINPROGRESS, -EINTR, or why it failed. timeout_ms as poll(2). */
 int settle(int fd, struct sock *s, int timeout_ms);
+/* sendto() and sendmsg() with MSG_FASTOPEN: connects, and the text goes with the SYN when the peer's cookie is
+ * known, else behind the handshake. Octets taken, or -errno. */
+long connect_with_text(int fd, struct sock *s, const struct msghdr *msg);
 /* A fresh pair behind the same descriptor. */
 int renew(int fd, struct sock *s);
 

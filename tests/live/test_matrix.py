@@ -258,5 +258,32 @@ def test_git(lab, ours):
     s.carried()
 
 
+# CPython's own tests of TCP sockets; both sides over the daemon.
+CPYTHON = """BasicTCPTest BasicTCPTest2 TCPCloserTest NonBlockingTCPTests FileObjectClassTestCase UnbufferedFileObjectClassTestCase
+LineBufferedFileObjectClassTestCase SmallBufferedFileObjectClassTestCase UnicodeReadFileObjectClassTestCase
+UnicodeWriteFileObjectClassTestCase UnicodeReadWriteFileObjectClassTestCase NetworkConnectionNoServer
+NetworkConnectionAttributesTest.testFamily NetworkConnectionAttributesTest.testTimeoutDefault
+NetworkConnectionAttributesTest.testTimeoutNone NetworkConnectionAttributesTest.testTimeoutValueNamed
+NetworkConnectionAttributesTest.testTimeoutValueNonamed NetworkConnectionBehaviourTest TCPTimeoutTest InheritanceTest
+SendfileUsingSendTest SendfileUsingSendfileTest BufferIOTest SendmsgTCPTest RecvmsgTCPTest RecvmsgIntoTCPTest InterruptedRecvTimeoutTest
+InterruptedSendTimeoutTest CreateServerTest CreateServerFunctionalTest""".split()
+# Not among them: NetworkConnectionAttributesTest.testSourceAddress, which connects from a port of its own choice, none of LocalPorts.
+
+
+def test_cpythons_test_socket(lab):
+    if not pathlib.Path('/usr/lib/python3.11/test/test_socket.py').exists():
+        raise Skip('needs libpython3.11-testsuite')
+    d = lab.daemon(CONF)
+    parts = [lab.popen('server', over(d, '/usr/bin/python3.11', '-m', 'unittest', *[f'test.test_socket.{c}' for c in CPYTHON[i::3]]),
+                       stderr=subprocess.PIPE, text=True) for i in range(3)]
+    ran = 0
+    for p in parts:
+        said = p.communicate(timeout=200)[1]
+        assert p.returncode == 0, said[-3000:]
+        ran += int(re.search(r'Ran (\d+) tests', said)[1])
+    assert ran > 200, ran
+    assert len(d.connections(closed=True)) > 200
+
+
 if __name__ == '__main__':
     run(globals())

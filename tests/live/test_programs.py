@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 from lab import BUILD, SLOW, TCPFSMCTL, Skip, read_all, run, until, variants
@@ -453,6 +454,54 @@ def test_a_thousand_connections_leave_nothing(lab):
     p.kill()
 
 
+def test_a_thousand_connects_leave_nothing(lab):
+    """No descriptor on either side, no connection, no rule, no memory."""
+    d = lab.daemon(CONF + '[Storage]\nRecord=nothing\n')  # the record's cache grows with its file
+    listener = lab.listen('10.9.0.1', 9000, backlog=1024)
+    p = lab.popen('server', python(lab, d, '''
+import os, socket, sys
+def some(n):
+    for i in range(n):
+        s = socket.create_connection(('10.9.0.1', 9000))
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        s.sendall(b'x')
+        if i % 3 == 0: s.shutdown(socket.SHUT_WR)
+        s.close()
+        try: socket.create_connection(('10.9.0.1', 9))
+        except ConnectionRefusedError: pass
+        if i % 20 == 0: socket.create_server(('10.9.0.2', 0)).close()
+for line in sys.stdin:
+    some(int(line))
+    print(len(os.listdir('/proc/self/fd')), flush=True)
+'''), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                c, _ = listener.accept()
+                c.settimeout(20)
+                read_all(c)
+                c.close()
+    threading.Thread(target=serve, daemon=True).start()
+
+    def after(n):
+        p.stdin.write(f'{n}\n')
+        p.stdin.flush()
+        program = int(p.stdout.readline())
+        until(lambda: not d.connections(), 20, 'every connection ends')
+        until(lambda: not d.ctl('list', 'listeners')['listeners'], 20, 'every listener ends')
+        proc = pathlib.Path(f'/proc/{d.proc.pid}')
+        rss = int((proc / 'statm').read_text().split()[1]) * 4096
+        return (program, len(list((proc / 'fd').iterdir())), len([x for x in lab.rules().splitlines() if 'tcpfsm' in x])), rss
+    before, rss = after(300)
+    now, rss_now = after(1000)
+    assert now == before, (now, before)
+    if SLOW == 1:
+        assert rss_now - rss < 1 << 20, f'{rss} octets of memory became {rss_now}'
+    p.stdin.close()
+    p.wait(10)
+
+
 def test_c_library_as_it_is_installed(lab):
     """Header, library, pkg-config and the example, from where `meson install` puts them."""
     for program in ('cc', 'meson', 'pkg-config'):
@@ -679,6 +728,41 @@ def test_options_take_effect(lab):
     assert rows[0][1] == '61' and {r[1] for r in texts} == {'33'}, rows
     assert {int(r[2], 16) for r in texts} == {0xb8}, rows
     assert any(r[4] for r in rows), 'no keep-alive'
+
+
+def test_fast_open_as_a_client(lab):
+    """MSG_FASTOPEN: the first gets a cookie, the second sends its text with the SYN."""
+    d = lab.daemon(CONF)
+    lab.sh('client', 'sysctl -qw net.ipv4.tcp_fastopen=3')
+    listener = lab.socket()
+    listener.bind(('10.9.0.1', 9000))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
+    listener.listen(5)
+    capture = lab.capture('client', 'v0', 'tcp and src 10.9.0.2')
+    p = lab.popen('server', python(lab, d, '''
+import socket, sys
+for line in sys.stdin:
+    s = socket.socket()
+    assert s.sendto(b'early', socket.MSG_FASTOPEN, ('10.9.0.1', 9000)) == 5
+    s.sendall(b' and late')
+    s.shutdown(socket.SHUT_WR)
+    print(s.recv(10).decode(), flush=True)
+s = socket.socket()
+try: s.sendto(b'x', socket.MSG_FASTOPEN, ('10.9.0.1', 9))
+except ConnectionRefusedError: print('refused', flush=True)
+'''), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for _ in range(2):
+        p.stdin.write('\n')
+        p.stdin.flush()
+        c, _ = listener.accept()
+        assert read_all(c) == b'early and late'
+        c.sendall(b'heard')
+        c.close()
+        assert p.stdout.readline() == 'heard\n'
+    p.stdin.close()
+    assert p.stdout.read() == 'refused\n'
+    syns = lab.tshark(capture.stop(), '-Y', 'tcp.flags.syn==1 and tcp.dstport==9000', '-T', 'fields', '-e', 'tcp.len').split()
+    assert syns == ['0', '5'], syns
 
 
 def test_shutdown_of_a_listener_for_writing_is_nothing(lab):
