@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Parameters of TCP that change at run time, seen on the wire by a kernel peer."""
-from lab import pump, run
+import signal
+
+from lab import pump, run, until
 
 ECHO = '[Listener e]\nAddress=10.9.0.2:7\nService=echo\n[Listener f]\nAddress=10.9.0.2:70\nService=echo\nDSCP=1\n'
 
@@ -59,6 +61,32 @@ def test_the_daemon_s_value_and_who_follows(lab):
     assert r['warnings'] == ['Tcp.DSCP: 8, which was set at run time, is 0 again'], r
     assert shown(d, 'DSCP', '--listener', '10.9.0.2:7') == ('0', 'daemon', 'default')
     assert shown(d, 'DSCP', '--listener', '10.9.0.2:71') == ('0', 'daemon', 'default')
+
+
+def attempt(lab, port):
+    """What a kernel client is told of a port."""
+    s = lab.socket(timeout=1)
+    try:
+        s.connect(('10.9.0.2', port))
+        return 'connected'
+    except ConnectionRefusedError:
+        return 'refused'
+    except TimeoutError:
+        return 'nothing'
+    finally:
+        s.close()
+
+
+def test_black_hole_where_nobody_listens(lab):
+    """A port of ours that is not served: refused, or not answered; what is served is, in any case."""
+    d = lab.daemon('[Daemon]\nLocalPorts=61000-62000\n' + ECHO)
+    assert attempt(lab, 61500) == 'refused'
+    d.ctl('set', 'tcp.Blackhole', 'yes')
+    assert attempt(lab, 61500) == 'nothing'
+    assert attempt(lab, 7) == 'connected'
+    assert d.ctl('status')['counters']['drop_blackhole'] >= 1
+    d.proc.send_signal(signal.SIGHUP)  # the file says nothing of it
+    until(lambda: attempt(lab, 61500) == 'refused', 10, 'the reload')
 
 
 def test_what_is_refused(lab):
