@@ -509,6 +509,7 @@ static void part_engine(struct engine_config *e, unsigned n, unsigned i, const s
 	e->conns_max = share_of_limit(e->conns_max, n, i);
 	e->syn_received_max = share_of_limit(e->syn_received_max, n, i);
 	e->time_wait_max = share_of_limit(e->time_wait_max, n, i);
+	e->working_max = share_of_limit(e->working_max, n, i);
 	e->chunks_max = share_of_limit(e->chunks_max, n, i) < 2 ? 2 : share(e->chunks_max, n, i);
 	e->serial_first += i;
 	e->serial_step = n;

@@ -211,7 +211,7 @@ def number(x):
 
 def show(s):
     spread = f'{number(s["ratio_min"])}-{number(s["ratio_max"])}'
-    print(f'{s["config"]:12}{s["line"]:26}{s["figure"]:16}{number(s["base_median"]):>9}{number(s["tcpfsmd_median"]):>9}'
+    print(f'{s["config"]:12}{s["line"]:31}{s["figure"]:16}{number(s["base_median"]):>9}{number(s["tcpfsmd_median"]):>9}'
           f'{number(s["ratio"]):>8}  {spread:14}', flush=True)
 
 
@@ -248,7 +248,7 @@ def main():
         if out:
             print(json.dumps(row), file=out, flush=True)
     failed, summaries = 0, []
-    print(f'{"":12}{"line":26}{"figure":16}{"base":>9}{"tcpfsmd":>9}{"ratio":>8}  least-most')
+    print(f'{"":12}{"line":31}{"figure":16}{"base":>9}{"tcpfsmd":>9}{"ratio":>8}  least-most')
     with awake():
         for config, some in chosen.items():
             if not some:
@@ -261,7 +261,7 @@ def main():
                         pairs = measure(bench, config, line, reps, emit)
                     except (RuntimeError, AssertionError) as e:
                         failed += 1
-                        print(f'{config:12}{line.name:26}FAILED: {e}', flush=True)
+                        print(f'{config:12}{line.name:31}FAILED: {e}', flush=True)
                         continue
                     for figure in line.figures:
                         summaries.append(summary(config, line, figure, pairs[figure]))
