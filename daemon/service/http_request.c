@@ -133,8 +133,10 @@ static unsigned parse_target(struct http_text t, struct http_request *r)
 		if ((unsigned char)t.at[i] <= ' ' || t.at[i] == 0x7f || t.at[i] == '#')
 			return 400;
 	if (t.len > 7 && !strncasecmp(t.at, "http://", 7)) {
-		const size_t n = 7 + strcspn(t.at + 7, "/? \r\n");
+		size_t n = 7;
 
+		while (n < t.len && t.at[n] != '/' && t.at[n] != '?')
+			n++;
 		if (n == 7)
 			return 400; /* no host */
 		t.at += n;

@@ -508,6 +508,7 @@ void tcb_end(struct engine *e, struct tcb *t, enum end_reason reason, enum cause
 	recvq_drop_ranges(&e->pool, &t->recvq);
 	if (reason != END_NORMAL || t->stopped)
 		recvq_clear(&e->pool, &t->recvq);
+	tcb_read_urgent(t);
 	tcb_report(e, t, REPORT_CLOSED);
 }
 

@@ -248,6 +248,7 @@ int conn_stop_reading(struct engine *e, vtime now, conn_id id)
 	}
 	if (t->state == ST_TIME_WAIT) {
 		recvq_clear(&e->pool, &t->recvq); /* both sides are done: nobody to tell */
+		tcb_read_urgent(t);
 		return 0;
 	}
 	/* SHLD-3, MAY-1 */
