@@ -31,6 +31,8 @@ static json_t *counters_json(const struct worker_status *w)
 #define COUNTER(name, help) put(o, #name, w->engine.name);
 #include "tcp/counters.def"
 #undef COUNTER
+	put(o, "conns_resting", w->engine.conns_resting);
+	put(o, "resting_bytes", w->engine.resting_bytes);
 	put(o, "chunks_used", w->engine.chunks_used);
 	put(o, "chunks_peak", w->engine.chunks_peak);
 	put(o, "wakeups", w->wakeups);

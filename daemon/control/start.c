@@ -193,6 +193,8 @@ static int start_record(struct daemon *d, struct errmsg *ret_err)
 	return record_open(&rc, &d->record, ret_err);
 }
 
+enum { WORKING_LEAST = 262144 };
+
 static uint32_t at_least(uint64_t v, uint32_t least)
 {
 	return v < least ? least : v > UINT32_MAX ? UINT32_MAX : (uint32_t)v;
@@ -207,6 +209,8 @@ static int engine_config_fill(const struct daemon *d, struct engine_config *ret_
 		.listeners_max = SERVED_MAX,
 		.syn_received_max = at_least(config->max_connections / 4, 1),
 		.time_wait_max = at_least(config->max_connections / 2, 1),
+		/* Connections that strangers may keep busy at a time: a quarter of many, all of few. */
+		.working_max = at_least(config->max_connections / 4, WORKING_LEAST),
 		.chunks_max = at_least(config->buffer_bytes / ENGINE_CHUNK_BYTES, 2),
 		.segment_bytes_max = SEGMENT_BYTES_MAX,
 		.local_port_min = config->local_port_min,

@@ -635,9 +635,12 @@ static bool step(struct engine *e, bool hard)
 	return true;
 }
 
+/* Until one more has gone to rest. */
 static void steps(struct engine *e, unsigned n, bool hard)
 {
-	while (n--)
+	const uint32_t working = e->tcbs.used;
+
+	for (unsigned i = 0; i < n && e->tcbs.used == working; i++)
 		(void)step(e, hard);
 }
 
@@ -670,11 +673,12 @@ vtime engine_rest(struct engine *e, vtime now)
 	return now;
 }
 
-/* Who waits for a peer's next word, or for its end, and has said all: when many work, that one does no more. */
+/* Who waits for a peer's next word, or for its end, and has said all: when too many work, that one does no
+ * more. */
 void rest_if_waiting(struct engine *e, struct tcb *t)
 {
 	if ((t->state == ST_SYN_RECEIVED || t->state == ST_TIME_WAIT) &&
-	    e->tcbs.used > e->cfg.working_cache / 2)
+	    e->tcbs.used > e->cfg.working_cache)
 		(void)rest_try(e, t);
 }
 

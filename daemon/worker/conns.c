@@ -122,6 +122,7 @@ static void begin_conn(struct worker *w, struct conn *c, const struct conn_statu
 	session_init(&c->session, &w->host, st->id, st->serial, l ? l->service : NULL);
 	if (l)
 		l->live++;
+	w->conns_used = true;
 	if (ifindex)
 		worker_note_mtu(w, ifindex);
 	if (is_recorded(w) && st->passive && !st->opened) {

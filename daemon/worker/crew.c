@@ -107,6 +107,8 @@ static void add_engine(struct engine_counters *sum, const struct engine_counters
 	sum->conns += more->conns;
 	for (unsigned i = 0; i < ST__COUNT; i++)
 		sum->conns_by_state[i] += more->conns_by_state[i];
+	sum->conns_resting += more->conns_resting;
+	sum->resting_bytes += more->resting_bytes;
 	sum->chunks_used += more->chunks_used;
 	sum->chunks_peak += more->chunks_peak;
 }

@@ -117,6 +117,7 @@ struct worker {
 	size_t engine_bytes;
 	struct engine *engine;
 	struct conn *conns; /* engine.conns_max */
+	bool conns_used; /* since they were all zeros without memory */
 	struct listener **listeners; /* NULL where free */
 	uint32_t *listener_gens;
 	size_t listeners_n; /* places */
@@ -144,6 +145,8 @@ struct worker {
 	struct worker_request *stop; /* WORKER_STOP, when it was asked */
 	vtime stop_at; /* patience ends */
 	bool stop_forced; /* it has ended */
+	bool stop_closing; /* connections from stop_cursor on have still to be closed */
+	uint32_t stop_cursor;
 	uint64_t verdicts[WIRE__COUNT];
 	uint64_t not_ours, no_path, wakeups, services_refused;
 	uint32_t strangers; /* half-open connections that may still be recorded */

@@ -228,32 +228,58 @@ static int serve_status(struct worker *w, struct worker_request *req)
 	return 0;
 }
 
-/* Time is up for the connections: TIME-WAIT, where both sides are done, is a normal end. */
-static void abort_all(struct worker *w)
+/* Of the connections that are closed or reset when the worker stops, so many in one wakeup: there may be
+ * millions, and each works until its peer has answered.
+ */
+enum { STOP_BATCH = 1024, STOP_WORKING_MAX = 262144, STOP_RESET_US = 3000000 };
+
+/* False: all are closed. */
+static bool close_some(struct worker *w)
 {
-	struct conn_status st;
-	uint32_t cursor = 0;
+	struct engine_counters c;
 	conn_id id;
 
-	while (engine_next_conn(w->engine, &cursor, &id)) {
-		if (conn_status(w->engine, id, &st))
+	engine_counters(w->engine, &c);
+	if (c.conns - c.conns_resting >= STOP_WORKING_MAX)
+		return true;
+	for (unsigned i = 0; i < STOP_BATCH; i++) {
+		if (!engine_next_conn(w->engine, &w->stop_cursor, &id)) {
+			w->stop_cursor = 0;
+			return false;
+		}
+		worker_stop_conn(w, id);
+	}
+	w->again = true;
+	return true;
+}
+
+/* Time is up for the connections: TIME-WAIT, where both sides are done, is a normal end. False: that was all. */
+static bool abort_some(struct worker *w)
+{
+	struct conn_status st;
+	bool more = true;
+	conn_id id;
+
+	for (unsigned i = 0; more && i < STOP_BATCH; i++) {
+		more = engine_next_conn(w->engine, &w->stop_cursor, &id);
+		if (!more || conn_status(w->engine, id, &st))
 			continue;
 		(void)conn_abort(w->engine, w->host.now, id, CAUSE_OPERATOR,
 				 st.state == ST_TIME_WAIT ? END_NORMAL : END_DAEMON_STOPPED);
 	}
+	worker_serve_reports(w); /* rows */
+	worker_transmit(w); /* RSTs */
+	w->again |= more;
+	return more;
 }
 
 static void begin_stop(struct worker *w, struct worker_request *req)
 {
-	uint32_t cursor = 0;
-	conn_id id;
-
 	w->stop = req;
 	w->stop_at = vtime_add(w->host.now, req->stop.grace_us);
 	listeners_close_all(w);
 	worker_drain_traces(w, 0);
-	while (engine_next_conn(w->engine, &cursor, &id))
-		worker_stop_conn(w, id);
+	w->stop_closing = true;
 }
 
 /* Are there connections that have something to finish? */
@@ -272,13 +298,20 @@ void worker_step_stop(struct worker *w)
 {
 	const bool late = !vtime_before(w->host.now, w->stop_at);
 
-	if (!w->stop || w->ended || (is_busy(w) && !late))
+	if (!w->stop || w->ended)
+		return;
+	if (w->stop_closing)
+		w->stop_closing = close_some(w);
+	if ((w->stop_closing || is_busy(w)) && !late)
 		return;
 	if (!w->stop_forced) {
+		if (w->stop_closing) /* too late for that */
+			w->stop_cursor = 0;
+		w->stop_closing = false;
+		if (abort_some(w) &&
+		    vtime_before(w->host.now, vtime_add(w->stop_at, STOP_RESET_US)))
+			return; /* whom no RST reaches in time hears it when he speaks again */
 		w->stop_forced = true;
-		abort_all(w);
-		worker_serve_reports(w); /* rows */
-		worker_transmit(w); /* RSTs */
 		service_host_kill(&w->host);
 		w->stop_at = vtime_add(w->host.now, STOP_KILL_US);
 	} else if (late) {

@@ -83,6 +83,19 @@ static void come_again(struct worker *w)
 		worker_fail(w, "its timer cannot be set");
 }
 
+static size_t conns_bytes(const struct worker *w)
+{
+	return w->cfg.engine.conns_max * sizeof(struct conn);
+}
+
+static bool is_empty(const struct worker *w)
+{
+	struct engine_counters c;
+
+	engine_counters(w->engine, &c);
+	return c.conns == 0;
+}
+
 /* Memory that the engine did not use since the last time goes back to the system, some at a time. */
 static void return_memory(struct worker *w)
 {
@@ -91,6 +104,10 @@ static void return_memory(struct worker *w)
 	unsigned n = 0;
 	void *p;
 
+	if (w->conns_used && is_empty(w)) {
+		(void)madvise(w->conns, conns_bytes(w), MADV_DONTNEED); /* they are all zeros */
+		w->conns_used = false;
+	}
 	while (n < RETURNS_MAX && engine_next_unused(w->engine, &p, &bytes)) {
 		(void)madvise(p, bytes, MADV_DONTNEED);
 		n++;
@@ -340,11 +357,6 @@ static void *map(size_t bytes)
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
-}
-
-static size_t conns_bytes(const struct worker *w)
-{
-	return w->cfg.engine.conns_max * sizeof(struct conn);
 }
 
 static int open_network(struct worker *w, struct errmsg *ret_err)

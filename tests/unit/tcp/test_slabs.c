@@ -103,6 +103,9 @@ static void test_memory_is_returned_and_used_again(void **state)
 	assert_int_equal(w.s.empty_n, 3);
 	assert_null(slabs_return(&w.s, 1)); /* they were in use a moment ago */
 	slabs_look(&w.s);
+	slabs_put(&w.s, slabs_take(&w.s, 1056));
+	assert_null(slabs_return(&w.s, 2)); /* one of the three was needed since */
+	slabs_look(&w.s);
 	p = slabs_return(&w.s, 1);
 	assert_non_null(p);
 	memset(p, 0xee, SLAB_BYTES); /* what is in it means nothing from now on */
