@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tcpfsmd beside the kernel's own TCP, in the same minute, on the same veth, with the same client.
 
-usage: bench.py [--quick | --smoke] [--reps N] [--only WORD]... [--json FILE] [--list]
+usage: bench.py [--quick | --smoke | --long] [--reps N] [--only WORD]... [--json FILE] [--list]
 
 Every repetition of a line runs both servers, one right after the other and each time in the other
 order, and yields the ratio of the two. The table has the median of the ratios with least and most,
@@ -23,6 +23,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'live'))
 import lab as live
+import crowd
 
 PROGRAMS = live.BUILD / 'tests' / 'bench'
 SOURCES = ['-a', '10.9.0.16', '-n', '200']
@@ -219,8 +220,10 @@ def arguments():
     p = argparse.ArgumentParser(description='tcpfsmd beside the kernel\'s TCP', allow_abbrev=False)
     p.add_argument('--quick', action='store_true', help='under a minute: one short repetition, 10,000 idle connections')
     p.add_argument('--smoke', action='store_true', help='do figures come out at all?')
+    p.add_argument('--long', action='store_true', help='a crowd of 10 million, which takes 4 GB, instead of one million')
     p.add_argument('--reps', type=int, metavar='N', help='repetitions of each line')
     p.add_argument('--idle', type=int, metavar='N', help='idle connections')
+    p.add_argument('--crowd', type=int, metavar='N', help='connections of the crowd; 0: none')
     p.add_argument('--only', action='append', metavar='WORD', help='lines whose "CONFIGURATION LINE" contains it')
     p.add_argument('--json', metavar='FILE', help='every measurement, then the summary, one object a line')
     p.add_argument('--list', action='store_true', help='name the lines and end')
@@ -233,10 +236,14 @@ def main():
     reps = opt.reps or (1 if small else 5)
     scale = 0.05 if opt.smoke else 0.3 if opt.quick else 1.5
     idle = opt.idle or (500 if opt.smoke else 10000 if opt.quick else 100000)
+    most = opt.crowd if opt.crowd is not None else 500 if opt.smoke else 10000 if opt.quick else 10000000 if opt.long else 1000000
+    wants_crowd = most and (not opt.only or any(w in f'plain crowd {most}' for w in opt.only))
     chosen = {c: [x for x in lines(c, scale, idle, opt.quick) if not opt.only or any(w in f'{c} {x.name}' for w in opt.only)]
               for c in (['plain'] if opt.smoke else CONFIGS)}
     if opt.list:
         print('\n'.join(f'{c} {x.name}' for c, some in chosen.items() for x in some))
+        if wants_crowd:
+            print(f'plain crowd {most}')
         return 0
     if os.geteuid() != 0:
         live.skip_all('needs root')
@@ -268,11 +275,27 @@ def main():
                         show(summaries[-1])
             finally:
                 bench.lab.close()
+    if wants_crowd:
+        failed += crowded(most, emit)
     for s in summaries:
         emit(s)
     if opt.smoke:
         return smoke(summaries, failed)
     return 1 if failed else 0
+
+
+def crowded(most, emit):
+    bench = Bench()
+    try:
+        # The last sixteenth of the places is not for SYNs.
+        config = DAEMON.format(conns=most + most // 8 + 1000, record='nothing', workers=1, host=bench.host)
+        crowd.measure(bench, PROGRAMS, config, most, emit)
+    except (RuntimeError, AssertionError) as e:
+        print(f'{"plain":12}{f"crowd {most}":26}FAILED: {e}', flush=True)
+        return 1
+    finally:
+        bench.lab.close()
+    return 0
 
 
 def smoke(summaries, failed):
