@@ -379,8 +379,10 @@ static void a_peer_that_does_not_read_stops_it(void **state)
 
 static void a_half_closed_peer_is_answered(void **state)
 {
+	static const char request[] = "GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+
 	setup("");
-	fake_arrive(f.engine, 0, "GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 38);
+	fake_arrive(f.engine, 0, request, strlen(request));
 	f.c->peer_fin = true;
 	session_ready(&f.s, REPORT_READABLE | REPORT_PEER_CLOSED);
 	assert_non_null(strstr(take_answer(), "200 OK"));
