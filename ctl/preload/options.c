@@ -9,7 +9,14 @@
 
 #include "ctl/preload/preload.h"
 
-enum { CUBIC, NEWRENO, VALUE_BYTES = 24, DELAYED_ACK_MS = 40, USER_TIMEOUT_MS = 300000 };
+enum {
+	CUBIC,
+	NEWRENO,
+	VALUE_BYTES = 24,
+	DELAYED_ACK_MS = 40,
+	USER_TIMEOUT_MS = 300000,
+	CORKS_TOLD = 8
+};
 
 /* ---- what is kept ---- */
 
@@ -173,6 +180,16 @@ static void tell_daemon(const struct sock *s, const struct word *w, int v)
 		(void)tcpfsm_set(NULL, s->name.id, w->key, value);
 }
 
+/* A program that corks each of its answers would pay more for telling the daemon than it gains: what is
+ * written together is mostly sent together anyway.
+ */
+static bool is_cork_told(struct sock *s, bool on)
+{
+	if (on)
+		s->cork_told = s->corks++ < CORKS_TOLD;
+	return s->cork_told;
+}
+
 static void keep_and_tell(struct sock *s, int level, int name, int value)
 {
 	const struct word *const w = find_word(level, name);
@@ -180,8 +197,8 @@ static void keep_and_tell(struct sock *s, int level, int name, int value)
 	const bool same = before && before->value == value;
 
 	keep_option(s, level, name, value);
-	/* Uncorking once more sends what waits. */
-	if (w && !same)
+	if (w && !same &&
+	    (w->name != TCP_CORK || w->level != IPPROTO_TCP || is_cork_told(s, value)))
 		tell_daemon(s, w, value);
 }
 
@@ -192,7 +209,7 @@ void options_more(struct sock *s, bool more)
 	if (s->more == more)
 		return;
 	s->more = more;
-	if (!cork || !cork->value)
+	if ((!cork || !cork->value) && is_cork_told(s, more))
 		(void)tcpfsm_set(NULL, s->name.id, "Cork", more ? "yes" : "no");
 }
 

@@ -49,6 +49,8 @@ struct sock {
 	int error; /* why connect() failed; 0: it did not, or it is told */
 	bool told; /* it was told its error */
 	bool more; /* MSG_MORE: the daemon waits for the rest */
+	unsigned corks; /* how often it was corked */
+	bool cork_told; /* the daemon knows of this time */
 	struct linger linger;
 	int epoll; /* the last it was registered with; -1 */
 	uint64_t epoll_data;

@@ -39,7 +39,7 @@ enum {
 	PORT_GREET_FIN, /* ten digits and a FIN, then it reads */
 	PORT_RESET, /* "hello"; one octet, and it resets */
 	PORT_FIN_RESET, /* FIN; one octet, and it resets */
-	PORT_STOPPED, /* reads nothing until the command "go" */
+	PORT_STOPPED, /* reads nothing between the commands "stop" and "go" */
 	PORT_BIG, /* a MiB, then FIN */
 	PORT_COUNT, /* reads to the end, then tells how much and how it ended */
 	PORT_NOBODY = 9099,
@@ -919,6 +919,7 @@ static void part_pressure(void)
 	(void)recv(s, &n, sizeof(n), MSG_WAITALL);
 	tell("the peer got all: %d", n == total);
 	close(s);
+	command("stop", answer, sizeof(answer));
 	free(big);
 }
 

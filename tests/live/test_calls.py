@@ -120,6 +120,9 @@ class Peer:
             if words[0] == 'go':
                 self.go.set()
                 answer = 'going'
+            elif words[0] == 'stop':
+                self.go.clear()
+                answer = 'stopped'
             elif words[0] == 'ended':
                 with self.known:
                     self.known.wait_for(lambda: words[1] in self.ended, 20 * SLOW)

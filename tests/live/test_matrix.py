@@ -133,12 +133,12 @@ def test_iperf3(lab, ours):
     s.carried(4 + 1 + 1 + 8 + 8)
 
 
-def nginx_conf(lab, more=''):
+def nginx_conf(lab, more='', nopush='on'):
     conf = pathlib.Path(lab.dir) / 'nginx.conf'
     temp = ' '.join(f'{x}_temp_path {lab.dir}/t-{x};' for x in ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'))
     conf.write_text(f'''daemon off; user root; worker_processes 2; pid {lab.dir}/nginx.pid; error_log {lab.dir}/error.log;
 events {{ worker_connections 512; }}
-http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000; {temp} {more}
+http {{ access_log off; sendfile on; tcp_nopush {nopush}; keepalive_requests 100000; {temp} {more}
 server {{ listen 8080 backlog=256; root {lab.dir}; }} }}\n''')
     return conf
 
