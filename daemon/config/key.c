@@ -103,6 +103,7 @@ const struct key keys[KEYS_N] = {
 	TCP("DelayedAck", DURATION, delayed_ack_us, 0, 500 * MS - US, NULL, NULL, "how long an acknowledgement may wait; 0: not at all"),
 	TCP("SendBuffer", SIZE, send_buffer_bytes, 1, GIB, NULL, NULL, "unsent and unacknowledged octets held for a connection"),
 	TCP("ReceiveBuffer", SIZE, receive_buffer_bytes, 1, GIB, NULL, NULL, "largest window offered to the peer"),
+	OPENING("ReceiveBufferInitial", SIZE, receive_initial_bytes, 1, GIB, "all", NULL, "window offered at first; it grows with what is read in a round trip"),
 	OPENING("InitialWindow", NUMBER, initial_window, 1, 64, NULL, NULL, "segments sent before the first acknowledgement"),
 	TCP("CongestionControl", WORD, congestion_control, 0, 0, NULL, controllers, "how fast the network is found to be"),
 	OPENING("Ecn", WORD, ecn, 0, 0, NULL, ecn_modes, "congestion marks instead of losses; passive: when the peer asks"),

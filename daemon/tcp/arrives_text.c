@@ -182,6 +182,8 @@ static void keep_text(struct engine *e, struct tcb *t, struct segment *seg, stru
 			  RULE_CLOSE_UNREAD);
 		return;
 	}
+	if (seq_eq(seg->seq, t->rcv.nxt))
+		window_heard(e, t, seg);
 	if (!seq_eq(seg->seq, t->rcv.nxt))
 		insert_text(e, t, seg, len);
 	else if (ret && may_deliver(t, seg, len))
@@ -349,6 +351,7 @@ void conn_delivered(struct engine *e, vtime now, const struct delivery *d, uint3
 		return;
 	hole = t->recvq.ranges;
 	recvq_skip(&e->pool, &t->recvq, n);
+	window_read(e, t, n);
 	tcb_read_urgent(t);
 	kept = recvq_append(&e->pool, &t->recvq, e->direct.text + n, len - n);
 	if (kept < len - n)

@@ -73,15 +73,33 @@ uint8_t *pool_return(struct pool *p, uint32_t keep)
 	return chunk_bytes(p, id);
 }
 
+static uint32_t taken_for(const struct pool *p, enum chunk_use use)
+{
+	return use == CHUNK_SEND ? p->sending : p->used - p->sending;
+}
+
+static bool is_shared(const struct pool *p, enum chunk_use use)
+{
+	return taken_for(p, use) >= (p->chunks_max - p->reserve) / 2 && p->holders >= 2;
+}
+
+/* How many chunks a queue may hold when it holds so many. */
+static uint32_t share(const struct pool *p, enum chunk_use use, uint32_t held)
+{
+	const uint32_t most = p->chunks_max - p->reserve;
+
+	return (uint32_t)(((uint64_t)most - taken_for(p, use) + held) / p->holders);
+}
+
 /* May a queue that holds so many chunks have one more? Only asked when there is one. */
 static bool is_within_share(const struct pool *p, enum chunk_use use, uint32_t held)
 {
-	const uint32_t most = p->chunks_max - p->reserve;
-	const uint32_t taken = use == CHUNK_SEND ? p->sending : p->used - p->sending;
+	return held == 0 || !is_shared(p, use) || held < share(p, use, held);
+}
 
-	if (held == 0 || taken < most / 2 || p->holders < 2)
-		return true;
-	return held < ((uint64_t)most - taken + held) / p->holders;
+bool pool_is_scarce(const struct pool *p)
+{
+	return is_shared(p, CHUNK_RECEIVE);
 }
 
 static uint32_t chunk_take(struct pool *p, enum chunk_use use, uint32_t key, uint32_t held)
@@ -484,6 +502,32 @@ uint32_t recvq_append(struct pool *p, struct recvq *q, const uint8_t *data, uint
 uint32_t recvq_insert(struct pool *p, struct recvq *q, seqno at, const uint8_t *data, uint32_t len)
 {
 	return store(p, q, at, data, len, CHUNK_REASSEMBLY);
+}
+
+/* How many more chunks a queue that holds so many could take, one after the other: while receivers hold less
+ * than half, and then up to its share, which does not change meanwhile.
+ */
+static uint32_t may_take(const struct pool *p, uint32_t held)
+{
+	const uint32_t taken = taken_for(p, CHUNK_RECEIVE), most = p->chunks_max - p->reserve;
+	const uint32_t half = most / 2 > taken ? most / 2 - taken : 0;
+	const uint32_t left = least(most > taken ? most - taken : 0, p->chunks_max - p->used);
+	uint32_t mine;
+
+	if (p->holders < 2)
+		return left;
+	mine = share(p, CHUNK_RECEIVE, held);
+	mine = mine > held ? mine - held : 0;
+	return least(left, mine > half ? mine : half);
+}
+
+uint64_t recvq_room(const struct pool *p, const struct recvq *q)
+{
+	const uint32_t off = q->head ? offset_of(q->origin, recvq_end(q)) : 0;
+	const uint32_t whole = q->head ? recvq_distance(q, key_of(q->origin, recvq_end(q))) : 0;
+	const uint32_t held = whole + (off != 0), more = may_take(p, held);
+
+	return (uint64_t)(held || more ? more : 1) * CHUNK_BYTES + (off ? CHUNK_BYTES - off : 0);
 }
 
 /* Gives back the chunks that `front` has left; `old` is where it stood. */

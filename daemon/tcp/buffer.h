@@ -89,6 +89,8 @@ static inline void pool_look(struct pool *p)
 /* The octets of a free chunk that was not needed since pool_look(): what is in them is undefined from now
  * on. At least `keep` free chunks keep theirs. NULL: none. */
 uint8_t *pool_return(struct pool *p, uint32_t keep);
+/* So many chunks are held by receive queues that what each may take is its share. */
+bool pool_is_scarce(const struct pool *p);
 /* Octets that one receive queue can count on at most. */
 uint64_t pool_receive_bytes(const struct pool *p);
 
@@ -104,6 +106,10 @@ void sendq_clear(struct pool *p, struct sendq *q);
  * when no chunk is left. Ranges that it reaches are not joined: see recvq_join().
  */
 uint32_t recvq_append(struct pool *p, struct recvq *q, const uint8_t *data, uint32_t len);
+/* How many octets behind its ordered text the queue could keep now, were they to come at once. One chunk
+ * that an empty queue cannot have counts as well: who waits for it asks again, and finds out.
+ */
+uint64_t recvq_room(const struct pool *p, const struct recvq *q);
 /* Out of order. May a range that begins at `at` be kept at all? */
 bool recvq_has_range(const struct pool *p, const struct recvq *q, seqno at);
 uint32_t recvq_insert(struct pool *p, struct recvq *q, seqno at, const uint8_t *data, uint32_t len);

@@ -40,16 +40,6 @@ uint8_t tcb_scale_for(const struct tcp_params *params)
 	return shift;
 }
 
-void tcb_set_limit(const struct engine *e, struct tcb *t)
-{
-	const uint64_t pool = pool_receive_bytes(&e->pool);
-	const uint32_t scale = (uint32_t)UINT16_MAX << (t->window_scaling ? t->rcv.wscale : 0);
-	const uint32_t buffer = personality_buffer_bytes(t);
-	const uint32_t most = personality_rounds_down(t) ? buffer : min_u32(buffer, scale);
-
-	t->rcv.limit = pool < most ? (uint32_t)pool : most;
-}
-
 void tcb_set_iss(struct tcb *t, seqno iss)
 {
 	t->iss = iss;
@@ -78,7 +68,7 @@ void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, 
 	t->snd.mss = min_u32(mss_default(v4), mss);
 	cc_open(t);
 	rtt_open(t);
-	tcb_set_limit(e, t);
+	window_set_limit(e, t);
 }
 
 /* R2 for SYN, MUST-22 and MUST-23; 0 is for ever. */
@@ -131,7 +121,7 @@ void tcb_take_syn(const struct engine *e, struct tcb *t, const struct segment *s
 				  ? seg->mss
 				  : mss_default(addr_is_v4(&t->flow.remote.addr));
 	tcb_fit_mss(t);
-	tcb_set_limit(e, t);
+	window_set_limit(e, t);
 	cc_open(t); /* counts in segments, whose size is known now */
 	t->snd.wnd = seg->wnd; /* RFC 7323 2.2: in a SYN it is never scaled */
 	t->snd.wnd_max = seg->wnd;

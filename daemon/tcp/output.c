@@ -94,56 +94,6 @@ static void output_reply(struct engine *e, struct segment *out)
 	e->counters.segments_out++;
 }
 
-/* The window. */
-
-seqno tcb_window_edge(const struct tcb *t)
-{
-	const uint32_t unread = t->recvq.unread;
-	const uint32_t room = t->rcv.limit > unread ? t->rcv.limit - unread : 0;
-
-	return seq_max(t->rcv.adv, seq_add(t->rcv.nxt, room));
-}
-
-/* MUST-39, RFC 9293 3.8.6.2.2: the edge moves by a segment or half the buffer, or not at all. */
-static bool worth_offering(const struct tcb *t, seqno edge)
-{
-	const uint32_t grown = seq_ahead(edge, t->rcv.adv);
-
-	return grown && grown >= min_u32(t->rcv.limit / 2, t->rcv.mss);
-}
-
-/* The header's window field. Rounded up, so that scaling takes back no octet that was offered
- * (SHLD-14): at most 2^shift - 1 octets beyond the buffer's limit.
- * DEVIATION(SHLD-14): as a FreeBSD it is rounded down, and so the edge moves left now and then, by less
- * than 2^shift octets. What lies between is accepted nevertheless: rcv.adv stays.
- */
-static uint16_t offer(struct tcb *t)
-{
-	const seqno edge = tcb_window_edge(t);
-	const uint32_t unit = 1U << t->rcv.wscale;
-	uint32_t field;
-
-	if (worth_offering(t, edge))
-		t->rcv.adv = edge;
-	if (personality_rounds_down(t))
-		return (uint16_t)min_u32(tcb_rcv_wnd(t) / unit, UINT16_MAX);
-	field = min_u32((tcb_rcv_wnd(t) + unit - 1) / unit, UINT16_MAX);
-	t->rcv.adv = seq_max(t->rcv.adv, seq_add(t->rcv.nxt, field * unit));
-	return (uint16_t)field;
-}
-
-void tcb_window_update(struct engine *e, struct tcb *t)
-{
-	const seqno edge = tcb_window_edge(t);
-	const uint32_t left = tcb_rcv_wnd(t), half = t->rcv.limit / 2;
-
-	if (t->rcv.fin || !tcb_syn_acked(t) || t->state == ST_CLOSED || !worth_offering(t, edge))
-		return;
-	/* Every ACK offers it; one of its own is due when the peer may be waiting for it. */
-	if (left < min_u32(2U * t->rcv.mss, half) || seq_ahead(edge, t->rcv.adv) >= half)
-		tcb_ack_now(e, t);
-}
-
 /* Segments of a connection. */
 
 enum {
@@ -352,7 +302,7 @@ static void output_ack(struct engine *e, struct tcb *t, struct segment *out)
 		   sacks_to_give(t, out->options & OPT_USER_TIMEOUT ? SACKS_BESIDE_UTO
 								    : OPTIONS_MOST));
 	fill_urgent(t, out);
-	out->wnd = offer(t);
+	out->wnd = window_offer(e, t);
 	acknowledged(e, t, out, 1);
 }
 
@@ -617,7 +567,7 @@ static bool output_text(struct engine *e, struct tcb *t, struct segment *out)
 		out->ctl |= CTL_FIN;
 	fill_urgent(t, out);
 	ecn_send(t, out, p.n && !p.probe && seq_eq(p.at, t->snd.nxt));
-	out->wnd = offer(t);
+	out->wnd = window_offer(e, t);
 	acknowledged(e, t, out, pieces_of(&p, p.n));
 	sent(e, t, &p);
 	return true;

@@ -25,6 +25,7 @@ void tcp_params_default(struct tcp_params *ret_params)
 		.keepalive_probes = 9,
 		.send_buffer_bytes = 4 << 20,
 		.receive_buffer_bytes = 4 << 20,
+		.receive_initial_bytes = 64 << 10,
 		.initial_window = 10,
 		.congestion_control = TCP_CC_CUBIC,
 		.personality = TCP_AS_LINUX,

@@ -37,8 +37,10 @@ struct tcp_params {
 		r1; /* RFC 9293 3.8.3: retransmissions after which it is in doubt. 1.., default 3 */
 	uint32_t
 		keepalive_probes; /* MUST-29: how many are not answered before it ends. Default 9 */
-	uint32_t send_buffer_bytes; /* unacknowledged and unsent octets held. Default 4 MiB */
+	uint32_t send_buffer_bytes; /* most unacknowledged and unsent octets held. Default 4 MiB */
 	uint32_t receive_buffer_bytes; /* largest window offered. Default 4 MiB */
+	uint32_t
+		receive_initial_bytes; /* window offered at first; 0 = the largest. Default 64 KiB */
 	uint32_t initial_window; /* segments, RFC 6928. 1..64, default 10 */
 	int congestion_control; /* enum tcp_cc. RFC 9438, RFC 5681. Default cubic */
 	int user_timeout_option; /* enum tcp_uto. RFC 5482; advertise: ours is not changed. Default no */

@@ -41,6 +41,11 @@ uint32_t personality_buffer_bytes(const struct tcb *t)
 	return mss && space > mss ? (space + mss - 1) / mss * mss : space;
 }
 
+uint32_t personality_initial_bytes(const struct tcb *t)
+{
+	return t->params->personality == TCP_AS_FREEBSD ? 0 : t->params->receive_initial_bytes;
+}
+
 uint16_t personality_syn_window(const struct tcb *t, uint32_t window)
 {
 	const uint32_t space = min_u32(window, LINUX_SPACE);

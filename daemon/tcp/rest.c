@@ -406,6 +406,7 @@ static void settle(struct tcb *t)
 	/* A FIN that is known has been reached, or it would not rest. */
 	t->rcv.fin_at = fin ? t->recvq.front : (seqno){ 0 };
 	t->rcv.dup = (struct sack_block){ 0 }; /* told already */
+	memset(&t->rcv.sizing, 0, sizeof(t->rcv.sizing)); /* of the last round trips */
 	t->snd.up = (seqno){ 0 }; /* what is urgent is in flight */
 	if (!t->rcv.urgent)
 		t->rcv.up = (seqno){ 0 };

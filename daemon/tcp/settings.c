@@ -93,7 +93,7 @@ int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_pa
 	params_drop(e, t->params);
 	t->params = held;
 	cc_choose(t);
-	tcb_set_limit(e, t);
+	window_set_limit(e, t);
 	tcb_limit_fin_wait_2(e, t);
 	tcb_refit_user_timeout(e, t, user_timeout_us);
 	uto_open(e, t, &before);
@@ -102,7 +102,7 @@ int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_pa
 	refit_keepalive(e, t, &before);
 	tcb_tell_room(e, t);
 	if (t->state != ST_SYN_SENT)
-		tcb_window_update(e, t);
+		window_tell(e, t);
 	tcb_want_output(e, t);
 	return 0;
 }

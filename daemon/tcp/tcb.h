@@ -31,6 +31,18 @@ struct aged {
 	uint32_t conn; /* slot */
 };
 
+/* How far the receive window's limit has to grow: of the last round trips. All zeros: begins with the next text, at
+ * the start and after a rest.
+ */
+struct sizing {
+	vtime since; /* when this round began */
+	uint32_t read, before; /* octets that the application took in this round and in the last */
+	uint32_t rtt_us; /* a round; 0: SRTT is */
+	uint32_t least_us; /* least measured in this round; 0: none */
+	seqno edge; /* without timestamps: was offered at edge_at */
+	vtime edge_at;
+};
+
 struct tcb {
 	struct flow flow; /* for as long as it lives: MUST-45 */
 	uint32_t slot; /* which names it */
@@ -83,6 +95,7 @@ struct tcb {
 		seqno acked; /* rcv.nxt as last sent: Last.ACK.sent of RFC 7323 */
 		seqno fin_at; /* with fin_known: where the peer's FIN is */
 		uint32_t limit; /* octets that the window may span: buffer, pool and scale */
+		struct sizing sizing;
 		uint32_t unacked; /* octets in order since the last ACK */
 		uint32_t mss_seen; /* largest piece that arrived: what two segments are, SHLD-19 */
 		uint16_t mss; /* what we announced */
@@ -484,6 +497,8 @@ uint8_t personality_layout(const struct tcb *t);
 uint32_t personality_scaled_bytes(const struct tcp_params *params);
 /* What the window may span. */
 uint32_t personality_buffer_bytes(const struct tcb *t);
+/* The window offered at first; 0: all of that. */
+uint32_t personality_initial_bytes(const struct tcb *t);
 /* What a SYN or SYN-ACK says of a window of so many octets. */
 uint16_t personality_syn_window(const struct tcb *t, uint32_t window);
 /* Is the window that is told less than what is accepted, where the header's field is too coarse or too small
@@ -511,8 +526,6 @@ void tcb_opened(struct engine *e, struct tcb *t);
 void tcb_established(struct engine *e, struct tcb *t);
 /* snd.mss from what the peer, the link and the path take. */
 void tcb_fit_mss(struct tcb *t);
-/* After params changed, or the handshake settled the scale. */
-void tcb_set_limit(const struct engine *e, struct tcb *t);
 
 /* ack.c */
 enum verdict { CONTINUE, DONE };
@@ -564,10 +577,6 @@ uint32_t rtt_variation_us(const struct tcb *t);
 void tcb_ack_now(struct engine *e, struct tcb *t);
 /* The same, but only within the limits of RFC 5961 7. */
 void tcb_challenge(struct engine *e, struct tcb *t);
-/* The right edge that could be offered now, were silly windows no matter. */
-seqno tcb_window_edge(const struct tcb *t);
-/* After text was read: may the peer be told of more room at once? */
-void tcb_window_update(struct engine *e, struct tcb *t);
 /* Is there anything that has not been sent at all? */
 bool tcb_has_unsent(const struct tcb *t);
 /* What our SYN or SYN-ACK says. */
@@ -590,6 +599,18 @@ void uto_fill(const struct tcb *t, struct segment *out);
 
 /* settings.c: it was before_us, and is tcb_user_timeout_us() now. */
 void tcb_refit_user_timeout(struct engine *e, struct tcb *t, uint64_t before_us);
+
+/* window.c */
+/* After params changed, or the handshake settled the scale. */
+void window_set_limit(const struct engine *e, struct tcb *t);
+/* Text in order is arriving: what does it say of the round trip? */
+void window_heard(const struct engine *e, struct tcb *t, const struct segment *seg);
+/* The application has read n octets: it may be worth a larger window. */
+void window_read(const struct engine *e, struct tcb *t, uint32_t n);
+/* The header's window field, of what is sent now. */
+uint16_t window_offer(const struct engine *e, struct tcb *t);
+/* After text was read: may the peer be told of more room at once? */
+void window_tell(struct engine *e, struct tcb *t);
 
 /* keepalive.c */
 /* At ESTABLISHED, and when its parameters change. */

@@ -77,9 +77,21 @@ int engine_connect(struct engine *e, vtime now, const struct conn_open *open, co
 
 /* SEND. */
 
+enum { SEND_LEAST_BYTES = 1 << 16 };
+
+/* How much the queue takes: what the window lets go in a round trip and as much again, so that there is
+ * always something to send, and not all of SendBuffer for a path that takes an hour to carry it.
+ */
+static uint32_t send_most(const struct tcb *t)
+{
+	const uint32_t needed = max_u32(SEND_LEAST_BYTES, 2 * t->cc.cwnd);
+
+	return min_u32(t->params->send_buffer_bytes, needed);
+}
+
 bool tcb_send_room(const struct tcb *t)
 {
-	const uint32_t most = t->params->send_buffer_bytes, used = t->sendq.used;
+	const uint32_t most = send_most(t), used = t->sendq.used;
 
 	return used < most && (used == 0 || most - used >= most / 4);
 }
@@ -128,9 +140,7 @@ int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t 
 	rc = may_send(t);
 	if (rc)
 		return rc;
-	room = t->params->send_buffer_bytes > t->sendq.used
-		       ? t->params->send_buffer_bytes - t->sendq.used
-		       : 0;
+	room = send_most(t) > t->sendq.used ? send_most(t) - t->sendq.used : 0;
 	offered = len < room ? (uint32_t)len : room;
 	taken = sendq_put(&e->pool, &t->sendq, data, offered);
 	if (taken)
@@ -180,7 +190,8 @@ static void consume(struct engine *e, struct tcb *t, uint32_t n)
 {
 	recvq_consume(&e->pool, &t->recvq, n);
 	tcb_read_urgent(t);
-	tcb_window_update(e, t);
+	window_read(e, t, n);
+	window_tell(e, t);
 }
 
 int conn_consume(struct engine *e, vtime now, conn_id id, size_t n)
@@ -217,8 +228,10 @@ int conn_receive(struct engine *e, vtime now, conn_id id, void *buf, size_t len,
 		got += n;
 	}
 	tcb_read_urgent(t);
-	if (got)
-		tcb_window_update(e, t);
+	if (got) {
+		window_read(e, t, (uint32_t)got);
+		window_tell(e, t);
+	}
 	*ret_got = got;
 	return 0;
 }

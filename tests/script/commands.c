@@ -37,6 +37,7 @@ static const struct field params_fields[] = {
 	FIELD(tcp_params, delayed_ack_us),
 	FIELD(tcp_params, send_buffer_bytes),
 	FIELD(tcp_params, receive_buffer_bytes),
+	FIELD(tcp_params, receive_initial_bytes),
 	FIELD(tcp_params, initial_window),
 	FIELD(tcp_params, congestion_control),
 	FIELD(tcp_params, ecn),

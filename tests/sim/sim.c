@@ -678,6 +678,7 @@ static void choose_params(struct sim *s, struct tcp_params *p)
 	p->mss = (uint16_t)PICK(r, 0, 0, 1460, 536, 100);
 	p->send_buffer_bytes = PICK(r, 500, 5000, 40000, 200000);
 	p->receive_buffer_bytes = PICK(r, 500, 5000, 40000, 200000);
+	p->receive_initial_bytes = PICK(r, 0, 400, 5000);
 	p->initial_window = PICK(r, 1, 2, 10);
 	p->congestion_control = chance(r, 500) ? TCP_CC_CUBIC : TCP_CC_NEWRENO;
 	p->ecn = (int)below(r, 3);

@@ -187,13 +187,14 @@ static void test_closed_window(void **state)
 {
 	const struct engine_config cfg = talk_config();
 	struct tcp_params p = params();
-	static uint8_t buf[200000];
+	static uint8_t buf[150000];
 	struct engine_counters c;
 	struct talk t;
 	conn_id id[2];
 	size_t n, got = 0;
 
 	p.receive_buffer_bytes = 65536;
+	p.initial_window = 64; /* the sender takes all of it */
 	p.personality = TCP_AS_PLAIN; /* all of it is offered at once, and filled */
 	talk_open(&t, &cfg, &cfg);
 	talk_connect(&t, &p, &p, id);
