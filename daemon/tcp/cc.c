@@ -47,7 +47,8 @@ void cc_choose(struct tcb *t)
  */
 void cc_slow_start(struct tcb *t, uint32_t acked)
 {
-	const bool after_timeout = seq_lt(t->snd.una, t->cc.recover);
+	const seqno before = seq_add(t->snd.una, UINT32_MAX - acked + 1);
+	const bool after_timeout = seq_lt(before, t->cc.recover);
 
 	t->cc.cwnd += after_timeout ? min_u32(acked, t->snd.mss) : acked;
 }
