@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bind(), listen(), accept(). */
 #include <string.h>
+#include <time.h>
 
 #include "ctl/preload/preload.h"
 
@@ -125,9 +126,22 @@ static bool is_v6only(const struct sock *l)
 	return o && o->value;
 }
 
+/* Nothing will ever come again, and poll() says so without end. Many a server only logs that and calls
+ * again at once: it is not to fill a core and a disk. The first answer does not wait.
+ */
+static int listener_gone(struct sock *l)
+{
+	const struct timespec tenth = { .tv_nsec = 100000000 };
+
+	if (l->told)
+		(void)nanosleep(&tenth, NULL);
+	l->told = true;
+	return (int)fail(EINVAL);
+}
+
 PUBLIC int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
 {
-	const struct sock *const l = find_or_adopt(fd);
+	struct sock *const l = find_or_adopt(fd);
 	struct tcpfsm_name name;
 	struct sock *s;
 	int rc;
@@ -141,6 +155,8 @@ PUBLIC int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
 		(void)tcpfsm_reset(NULL, name.id);
 		(void)syscall(SYS_close, rc);
 	}
+	if (rc == -EINVAL)
+		return listener_gone(l);
 	if (rc < 0)
 		return (int)fail(rc);
 	s = rc < FDS_MAX ? sock_new(l->domain, CONNECTED) : NULL;
