@@ -263,6 +263,19 @@ BOTH_WAYS sending(struct coder *c, struct tcb *t)
 	}
 }
 
+BOTH_WAYS sizing(struct coder *c, struct tcb *t)
+{
+	struct sizing *const z = &t->rcv.sizing;
+
+	when(c, &z->since);
+	u32(c, &z->read);
+	u32(c, &z->before);
+	u32(c, &z->rtt_us);
+	u32(c, &z->least_us);
+	seq(c, &z->edge, t->rcv.nxt);
+	when(c, &z->edge_at);
+}
+
 BOTH_WAYS receiving(struct coder *c, struct tcb *t)
 {
 	seq(c, &t->irs, (seqno){ 0 });
@@ -274,6 +287,7 @@ BOTH_WAYS receiving(struct coder *c, struct tcb *t)
 	u16(c, &t->rcv.mss);
 	near32(c, &t->rcv.mss_seen, t->rcv.mss);
 	u8(c, &t->rcv.wscale);
+	sizing(c, t);
 	u32(c, &t->uto.remote_s);
 	if (t->rcv.urgent)
 		seq(c, &t->rcv.up, t->rcv.nxt);
@@ -406,7 +420,6 @@ static void settle(struct tcb *t)
 	/* A FIN that is known has been reached, or it would not rest. */
 	t->rcv.fin_at = fin ? t->recvq.front : (seqno){ 0 };
 	t->rcv.dup = (struct sack_block){ 0 }; /* told already */
-	memset(&t->rcv.sizing, 0, sizeof(t->rcv.sizing)); /* of the last round trips */
 	t->snd.up = (seqno){ 0 }; /* what is urgent is in flight */
 	if (!t->rcv.urgent)
 		t->rcv.up = (seqno){ 0 };

@@ -31,9 +31,7 @@ struct aged {
 	uint32_t conn; /* slot */
 };
 
-/* How far the receive window's limit has to grow: of the last round trips. All zeros: begins with the next text, at
- * the start and after a rest.
- */
+/* How far the receive window's limit has to grow: of the last round trips. All zeros: begins with the next text. */
 struct sizing {
 	vtime since; /* when this round began */
 	uint32_t read, before; /* octets that the application took in this round and in the last */

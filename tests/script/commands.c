@@ -69,13 +69,19 @@ static const struct field params_fields[] = {
 };
 
 static const struct field engine_fields[] = {
-	FIELD(engine_config, conns_max),         FIELD(engine_config, no_rest),
-	FIELD(engine_config, listeners_max),     FIELD(engine_config, syn_received_max),
-	FIELD(engine_config, time_wait_max),     FIELD(engine_config, working_max),
-	FIELD(engine_config, working_cache),     FIELD(engine_config, chunks_max),
-	FIELD(engine_config, segment_bytes_max), FIELD(engine_config, local_port_min),
-	FIELD(engine_config, local_port_max),    FIELD(engine_config, serial_first),
-	FIELD(engine_config, serial_step),       { NULL, 0, 0 },
+	FIELD(engine_config, conns_max),
+	FIELD(engine_config, listeners_max),
+	FIELD(engine_config, syn_received_max),
+	FIELD(engine_config, time_wait_max),
+	FIELD(engine_config, working_max),
+	FIELD(engine_config, working_cache),
+	FIELD(engine_config, chunks_max),
+	FIELD(engine_config, segment_bytes_max),
+	FIELD(engine_config, local_port_min),
+	FIELD(engine_config, local_port_max),
+	FIELD(engine_config, serial_first),
+	FIELD(engine_config, serial_step),
+	{ NULL, 0, 0 },
 };
 
 static const struct field status_fields[] = {
