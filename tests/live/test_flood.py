@@ -26,6 +26,9 @@ Backlog=64
 '''
 
 
+GROWTH = (8 << 20) * (32 if SLOW > 1 else 1)  # a sanitizer keeps what was freed, up to 256 MiB
+
+
 def rss(d):
     """Octets of memory that the daemon has."""
     text = open(f'/proc/{d.proc.pid}/status').read()
@@ -74,7 +77,7 @@ def test_syn_flood_on_a_served_port(lab):
         assert got['syn_cookies_accepted'] >= 50, got
         assert got['syn_cookies_refused'] < 20, got  # what comes late, after a connection's end
         assert d.ctl('status')['connections'] <= 64 + 60
-        assert rss(d) - before < 8 << 20, (before, rss(d))
+        assert rss(d) - before < GROWTH, (before, rss(d))
         # What it agreed on without a record: as good as any other connection.
         s = lab.connect('10.9.0.2', 7)
         s.sendall(b'x')
@@ -113,7 +116,7 @@ def test_flood_of_what_belongs_to_no_connection(lab, flags):
         until(lambda: d.ctl('status')['counters']['drop_listen_other'] > 5000, 60, 'the flood')
         assert ask(lab, 20) < 3 * SLOW
         got = d.ctl('status')['counters']
-        assert rss(d) - before < 8 << 20
+        assert rss(d) - before < GROWTH
     assert d.ctl('status')['states']['syn_received'] == 0
     # Only what acknowledges something is answered, and never a RST.
     answered = bool(flags & 0x10 and not flags & 4)
@@ -134,7 +137,7 @@ def test_sockstress(lab):
     before = rss(d)
     assert ask(lab, 50) < 3 * SLOW
     assert d.ctl('status')['counters']['chunks_used'] * 16384 <= 64 << 20
-    assert rss(d) - before < 16 << 20 and rss(d) < 200 << 20, rss(d)
+    assert rss(d) - before < 2 * GROWTH and (SLOW > 1 or rss(d) < 200 << 20), rss(d)
     for s in hogs:
         s.close()
     until(lambda: d.ctl('status')['connections'] == 0, 30, 'nothing is left')
