@@ -311,7 +311,7 @@ def test_reset_by_the_peer(lab, how):
 
 def test_reset_keeps_what_came_before(lab):
     """A slow reader gets every octet, although the connection is long gone."""
-    d = lab.daemon(CONF)
+    d = lab.daemon(CONF + '[Tcp]\nReceiveBufferInitial=all\n')  # the window does not wait for the reader
     listener = lab.listen('10.9.0.1', 9000)
     p = lab.popen('server', python(lab, d, '''
 import socket, sys, time
