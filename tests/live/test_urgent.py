@@ -23,7 +23,7 @@ def test_from_the_kernel(lab):
 
 def test_unread(lab):
     """MUST-33: a service that does not read; the octet is behind a MiB."""
-    d = lab.daemon('[Listener x]\nAddress=10.9.0.2:7\nService=exec:/bin/sleep 1000\n')
+    d = lab.daemon('[Tcp]\nReceiveBufferInitial=all\n[Listener x]\nAddress=10.9.0.2:7\nService=exec:/bin/sleep 1000\n')
     s = lab.connect('10.9.0.2', 7)
     s.sendall(bytes(1 << 20))
     s.send(b'!', socket.MSG_OOB)
