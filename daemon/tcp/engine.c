@@ -509,7 +509,23 @@ void tcb_end(struct engine *e, struct tcb *t, enum end_reason reason, enum cause
 	if (reason != END_NORMAL || t->stopped)
 		recvq_clear(&e->pool, &t->recvq);
 	tcb_read_urgent(t);
+	t->unread_end = t->recvq.unread > 0;
+	tcb_over(e, t);
+}
+
+void tcb_over(struct engine *e, struct tcb *t)
+{
+	if (t->state != ST_CLOSED || t->recvq.unread)
+		return;
+	t->unread_end = false;
 	tcb_report(e, t, REPORT_CLOSED);
+}
+
+void tcb_forget_unread(struct engine *e, struct tcb *t)
+{
+	recvq_clear(&e->pool, &t->recvq);
+	tcb_read_urgent(t);
+	tcb_over(e, t);
 }
 
 void tcb_reset(struct engine *e, struct tcb *t, enum end_reason reason, enum cause cause,
@@ -563,7 +579,8 @@ bool engine_next_conn(const struct engine *e, uint32_t *cursor, conn_id *ret_id)
 
 		if (e->slots[i].where && !slot_rests(e, i))
 			t = slot_tcb(e, i);
-		if (!e->slots[i].where || (t && (!t->in_use || t->state == ST_CLOSED)))
+		if (!e->slots[i].where ||
+		    (t && (!t->in_use || (t->state == ST_CLOSED && !t->unread_end))))
 			continue;
 		*ret_id = (conn_id){ .slot = i, .gen = e->slots[i].gen };
 		*cursor = i + 1;

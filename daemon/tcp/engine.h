@@ -74,7 +74,9 @@ enum report_kind {
 		1 << 2, /* send buffer room, after conn_send() took less than was offered */
 	REPORT_PEER_CLOSED = 1 << 3, /* the peer's FIN is next to read, or read */
 	REPORT_ALL_ACKED = 1 << 4, /* our FIN was acknowledged: everything arrived */
-	REPORT_CLOSED = 1 << 5, /* last report; the TCB is CLOSED; then conn_release() */
+	/* Last report; the TCB is CLOSED; then conn_release(). After a normal close it comes when everything that
+	 * arrived is read, or nobody will: conn_stop_reading(), conn_abort(). */
+	REPORT_CLOSED = 1 << 5,
 	REPORT_URGENT =
 		1 << 6, /* urgent data is on its way; conn_status() says how much: MUST-32 */
 	REPORT_IN_DOUBT = 1 << 7, /* R1 retransmissions in a row had no answer: SHLD-9 */
@@ -252,7 +254,7 @@ int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_pa
 /* The MTU of the interface it goes by has changed; 0: unknown, nothing changes. */
 int conn_set_mtu(struct engine *e, vtime now, conn_id id, uint16_t link_mtu);
 
-/* Walks connections in slot order from *cursor (0 to start), any state but CLOSED and released. */
+/* Walks connections in slot order from *cursor (0 to start), any state but CLOSED and read to its end. */
 bool engine_next_conn(const struct engine *e, uint32_t *cursor, conn_id *ret_id);
 bool engine_find_serial(const struct engine *e, uint64_t serial, conn_id *ret_id);
 

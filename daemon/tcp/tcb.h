@@ -52,6 +52,7 @@ struct tcb {
 	bool opened; /* was ESTABLISHED */
 	bool direct; /* the service takes text as it arrives */
 	bool stopped; /* nobody reads any more */
+	bool unread_end; /* CLOSED after a normal close, and its user has not read everything yet */
 	bool close_queued; /* CLOSE in SYN-RECEIVED with text pending: 3.10.4 */
 	enum cause close_cause; /* of close_queued */
 	bool rst_owed; /* CLOSED, and the peer is to be told */
@@ -368,6 +369,10 @@ void tcb_enter(struct engine *e, struct tcb *t, enum tcp_state to, enum cause ca
 /* CLOSED, for the reason. */
 void tcb_end(struct engine *e, struct tcb *t, enum end_reason reason, enum cause cause,
 	     unsigned detail, enum rule rule);
+/* CLOSED, and everything is read: its user is told that it is over. */
+void tcb_over(struct engine *e, struct tcb *t);
+/* Nobody will read what is unread in CLOSED. */
+void tcb_forget_unread(struct engine *e, struct tcb *t);
 /* The same, and the peer gets a RST. */
 void tcb_reset(struct engine *e, struct tcb *t, enum end_reason reason, enum cause cause,
 	       unsigned detail, enum rule rule);

@@ -205,6 +205,8 @@ int conn_consume(struct engine *e, vtime now, conn_id id, size_t n)
 		return -EINVAL;
 	if (n)
 		consume(e, t, (uint32_t)n);
+	if (t->unread_end)
+		tcb_over(e, t);
 	return 0;
 }
 
@@ -232,6 +234,8 @@ int conn_receive(struct engine *e, vtime now, conn_id id, void *buf, size_t len,
 		window_read(e, t, (uint32_t)got);
 		window_tell(e, t);
 	}
+	if (t->unread_end)
+		tcb_over(e, t);
 	*ret_got = got;
 	return 0;
 }
@@ -251,6 +255,10 @@ int conn_stop_reading(struct engine *e, vtime now, conn_id id)
 	engine_clock(e, now);
 	if (!t)
 		return -EBADF;
+	if (t->unread_end) {
+		tcb_forget_unread(e, t);
+		return 0;
+	}
 	if (t->state == ST_CLOSED)
 		return -ENOTCONN;
 	t->stopped = true;
@@ -331,6 +339,10 @@ int conn_abort(struct engine *e, vtime now, conn_id id, enum cause by, enum end_
 	engine_clock(e, now);
 	if (!t)
 		return -EBADF;
+	if (t->unread_end) { /* there is nobody to tell any more */
+		tcb_forget_unread(e, t);
+		return 0;
+	}
 	switch (t->state) {
 	case ST_CLOSED:
 	case ST_LISTEN:
