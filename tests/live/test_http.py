@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """http: a directory, for curl, wget and wrk."""
+import contextlib
 import hashlib
 import os
 import re
@@ -146,13 +147,19 @@ def test_timeouts(lab):
 
 def test_a_reset_closes_the_file(lab):
     d = server(lab)
-    before = len(os.listdir(f'/proc/{d.proc.pid}/fd'))
+
+    def opened():
+        n = 0
+        for fd in os.listdir(f'/proc/{d.proc.pid}/fd'):
+            with contextlib.suppress(FileNotFoundError):
+                n += os.readlink(f'/proc/{d.proc.pid}/fd/{fd}').endswith('/www/big')
+        return n
     socks = [request(lab, 'GET /big HTTP/1.1\r\nHost: a\r\n\r\n') for _ in range(10)]
-    until(lambda: len(os.listdir(f'/proc/{d.proc.pid}/fd')) >= before + 10, what='open files')
+    until(lambda: opened() == 10, what='open files')
     for s in socks:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
         os.close(s.detach())
-    until(lambda: len(os.listdir(f'/proc/{d.proc.pid}/fd')) <= before, what='closed files')
+    until(lambda: opened() == 0, what='closed files')
     assert {r['end_reason'] for r in d.closed(10)} == {'reset_by_peer'}
 
 
