@@ -326,10 +326,11 @@ print(n)
     assert c.recv(10) == b''
     c.sendall(bytes(1500000))
     c.close()
-    served(d)
+    until(lambda: [r['state'] for r in d.connections()] == ['closed'], what='its end')
     p.stdin.write('\n')
     p.stdin.flush()
     assert p.stdout.read() == '1500000\n'
+    assert served(d)[0]['end_reason'] == 'normal'
 
 
 def test_unread_text_at_close_is_a_reset(lab):
