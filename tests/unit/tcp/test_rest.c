@@ -170,8 +170,10 @@ static void test_many_idle_connections(void **state)
 	assert_int_equal(w.e->tcbs.used, 0);
 	assert_in_range(resting_each(&w), 100, 224);
 	/* All go: the memory with them. */
-	for (uint32_t n = 0; n < CONNS; n++)
-		put(&w, n, CTL_RST, n % 7 ? 1 : 101, (seqno){ 0 }, 0), (void)pump(&w, &s);
+	for (uint32_t n = 0; n < CONNS; n++) {
+		put(&w, n, CTL_RST, n % 7 ? 1 : 101, (seqno){ 0 }, 0);
+		(void)pump(&w, &s);
+	}
 	engine_counters(w.e, &c);
 	assert_int_equal(c.conns, 0);
 	assert_false(engine_next_unused(w.e, &p, &bytes)); /* it was in use a moment ago */
