@@ -180,19 +180,19 @@ static int set_program(int fd, const struct steer *s)
 	return setsockopt(fd, SOL_PACKET, PACKET_FANOUT_DATA, &prog, sizeof(prog)) ? -errno : 0;
 }
 
-int fanout_join(int fd, const struct steer *s, uint16_t *id)
+int fanout_join(int fd, const struct steer *s, struct fanout_group *group)
 {
 	const unsigned kind = PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_IGNORE_OUTGOING |
-			      (*id ? 0 : PACKET_FANOUT_FLAG_UNIQUEID);
-	const uint32_t arg = *id | kind << 16;
+			      (group->made ? 0 : PACKET_FANOUT_FLAG_UNIQUEID);
+	const uint32_t arg = group->id | kind << 16;
 	uint32_t now;
 	socklen_t len = sizeof(now);
 
 	if (setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &arg, sizeof(arg)) ||
 	    getsockopt(fd, SOL_PACKET, PACKET_FANOUT, &now, &len))
 		return -errno;
-	if (*id)
+	if (group->made)
 		return 0;
-	*id = (uint16_t)now;
+	*group = (struct fanout_group){ .made = true, .id = (uint16_t)now };
 	return set_program(fd, s);
 }

@@ -88,10 +88,16 @@ struct link {
 	const struct link_ops *ops;
 };
 
+/* Sockets among which the kernel parts what arrives: fanout.h. */
+struct fanout_group {
+	bool made;
+	uint16_t id; /* the kernel's name for it; 0 is one like any other */
+};
+
 /* Links that part among them what arrives, each flow to one: the n-th that is made is worker n's. */
 struct link_group {
 	struct steer steer; /* workers and key */
-	uint16_t ids[LINK_FDS]; /* the kernel's names for it; 0 before the first link */
+	struct fanout_group groups[LINK_FDS]; /* the kernel's part; zeros before the first link */
 };
 
 /* All interfaces, those that appear later included. Frames sent by this machine are ignored; so are

@@ -431,7 +431,7 @@ static int setup_ring(struct packet_link *p, unsigned i, struct link_group *grou
 		rc = -errno;
 		return errmsg(ret_err, rc, "packet socket: bind: %s", strerror(-rc));
 	}
-	rc = group ? fanout_join(p->fds[i], &group->steer, &group->ids[i]) : 0;
+	rc = group ? fanout_join(p->fds[i], &group->steer, &group->groups[i]) : 0;
 	return rc ? errmsg(ret_err, rc, "packet socket: PACKET_FANOUT: %s", strerror(-rc)) : 0;
 }
 
