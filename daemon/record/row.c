@@ -19,156 +19,268 @@ static const char *const state_keys[ST__COUNT] = {
 };
 /* clang-format on */
 
-/* Columns are bound and read in one order: the place of each is counted, not written down. */
-struct binder {
-	sqlite3_stmt *s;
-	int at;
+/* The columns, in the order of CONNECTION_COLUMNS and TRANSITION_COLUMNS. */
+enum connection_column {
+	C_ID,
+	C_RUN,
+	C_LOCAL_ADDRESS,
+	C_LOCAL_PORT,
+	C_REMOTE_ADDRESS,
+	C_REMOTE_PORT,
+	C_SCOPE,
+	C_DIRECTION,
+	C_SERVICE,
+	C_INTERFACE,
+	C_START,
+	C_OPENED,
+	C_END,
+	C_END_REASON,
+	C_CLOSED_BY,
+	C_LAST_STATE,
+	C_BYTES_IN,
+	C_BYTES_OUT,
+	C_SEGMENTS_IN,
+	C_SEGMENTS_OUT,
+	C_RETRANSMITTED_SEGMENTS,
+	C_RETRANSMITTED_BYTES,
+	C_RTT,
+	C_RTTVAR,
+	C_RTTMIN,
+	C_SND_MSS,
+	C_RCV_MSS,
+	C_PID,
+	C_EXIT_STATUS,
+	C_EXIT_SIGNAL,
+	C_RUN_US,
 };
 
-static void bind_null(struct binder *b)
-{
-	(void)sqlite3_bind_null(b->s, ++b->at);
-}
-
-static void bind_signed(struct binder *b, int64_t n)
-{
-	(void)sqlite3_bind_int64(b->s, ++b->at, n);
-}
+enum transition_column {
+	T_CONNECTION,
+	T_N,
+	T_AT,
+	T_FROM_STATE,
+	T_TO_STATE,
+	T_CAUSE,
+	T_DETAIL,
+	T_RULE,
+	T_SEQ,
+	T_ACK,
+};
 
 /* SQLite's integers end at 2^63. No counter gets there. */
-static void bind_number(struct binder *b, uint64_t n)
+static void give_number(sqlite3_context *to, uint64_t n)
 {
-	bind_signed(b, n > INT64_MAX ? INT64_MAX : (int64_t)n);
+	sqlite3_result_int64(to, n > INT64_MAX ? INT64_MAX : (int64_t)n);
 }
 
-/* A number for which 0 says that there is none. */
-static void bind_number_or_null(struct binder *b, uint64_t n)
+/* What is not given is NULL. */
+static void give_number_if(sqlite3_context *to, bool there, uint64_t n)
 {
-	if (n)
-		bind_number(b, n);
-	else
-		bind_null(b);
+	if (there)
+		give_number(to, n);
 }
 
-static void bind_text(struct binder *b, const char *text)
+static void give_text(sqlite3_context *to, const char *text)
 {
-	(void)sqlite3_bind_text(b->s, ++b->at, text, -1, SQLITE_STATIC);
+	sqlite3_result_text(to, text, -1, SQLITE_STATIC);
+}
+
+static void give_text_if(sqlite3_context *to, bool there, const char *text)
+{
+	if (there)
+		give_text(to, text);
 }
 
 /* A text in an array that may be full to its end. Empty: there is none. */
-static void bind_array_or_null(struct binder *b, const char *text, size_t size)
+static void give_array(sqlite3_context *to, const char *text, size_t size)
 {
 	const size_t n = strnlen(text, size);
 
 	if (n)
-		(void)sqlite3_bind_text(b->s, ++b->at, text, (int)n, SQLITE_STATIC);
-	else
-		bind_null(b);
+		sqlite3_result_text(to, text, (int)n, SQLITE_STATIC);
 }
 
-static void bind_endpoint(struct binder *b, const struct endpoint *ep, char text[static ADDR_TEXT])
+/* Who talked to whom, and what about. */
+static void give_flow(sqlite3_context *to, enum connection_column column,
+		      const struct record_connection *row, struct row_texts *texts)
 {
-	bind_text(b, addr_format(&ep->addr, text));
-	bind_number(b, ep->port);
-}
-
-static void bind_end(struct binder *b, const struct record_connection *row)
-{
-	bind_number_or_null(b, row->end_us);
-	if (row->end_us) {
-		bind_text(b, end_reason_key(row->reason));
-		bind_text(b, closed_by_key(row->closed_by));
-		bind_text(b, state_keys[row->last_state]);
-	} else {
-		bind_null(b);
-		bind_null(b);
-		bind_null(b);
-	}
-}
-
-/* Measured or not, all three: a variation of 0 is one. */
-static void bind_rtt(struct binder *b, const struct record_connection *row)
-{
-	if (!row->srtt_us) {
-		bind_null(b);
-		bind_null(b);
-		bind_null(b);
+	switch (column) {
+	case C_LOCAL_ADDRESS:
+		give_text(to, addr_format(&row->flow.local.addr, texts->local));
+		return;
+	case C_LOCAL_PORT:
+		give_number(to, row->flow.local.port);
+		return;
+	case C_REMOTE_ADDRESS:
+		give_text(to, addr_format(&row->flow.remote.addr, texts->remote));
+		return;
+	case C_REMOTE_PORT:
+		give_number(to, row->flow.remote.port);
+		return;
+	case C_SCOPE:
+		give_number_if(to, row->flow.scope, row->flow.scope);
+		return;
+	case C_DIRECTION:
+		give_text(to, row->passive ? "passive" : "active");
+		return;
+	case C_SERVICE:
+		give_array(to, row->service, sizeof(row->service));
+		return;
+	default:
+		give_array(to, row->interface, sizeof(row->interface));
 		return;
 	}
-	bind_number(b, row->srtt_us);
-	bind_number(b, row->rttvar_us);
-	bind_number(b, row->rttmin_us);
 }
 
-static void bind_process(struct binder *b, const struct record_connection *row)
+static void give_times(sqlite3_context *to, enum connection_column column,
+		       const struct record_connection *row)
 {
-	const bool ended = row->exit_status != INT32_MIN && row->pid;
+	const bool ended = row->end_us;
 
-	bind_number_or_null(b, row->pid);
-	if (ended && row->exit_status >= 0)
-		bind_signed(b, row->exit_status);
-	else
-		bind_null(b);
-	if (ended && row->exit_status < 0)
-		bind_signed(b, -row->exit_status);
-	else
-		bind_null(b);
-	if (ended)
-		bind_number(b, row->run_us);
-	else
-		bind_null(b);
-}
-
-void row_bind_connection(sqlite3_stmt *s, const struct record_connection *row, int64_t run,
-			 struct row_texts *texts)
-{
-	struct binder b = { .s = s };
-
-	bind_number(&b, row->id);
-	bind_signed(&b, run);
-	bind_endpoint(&b, &row->flow.local, texts->local);
-	bind_endpoint(&b, &row->flow.remote, texts->remote);
-	bind_number_or_null(&b, row->flow.scope);
-	bind_text(&b, row->passive ? "passive" : "active");
-	bind_array_or_null(&b, row->service, sizeof(row->service));
-	bind_array_or_null(&b, row->interface, sizeof(row->interface));
-	bind_number(&b, row->start_us);
-	bind_number_or_null(&b, row->opened_us);
-	bind_end(&b, row);
-	bind_number(&b, row->bytes_in);
-	bind_number(&b, row->bytes_out);
-	bind_number(&b, row->segments_in);
-	bind_number(&b, row->segments_out);
-	bind_number(&b, row->retransmitted_segments);
-	bind_number(&b, row->retransmitted_bytes);
-	bind_rtt(&b, row);
-	bind_number_or_null(&b, row->snd_mss);
-	bind_number_or_null(&b, row->rcv_mss);
-	bind_process(&b, row);
-}
-
-void row_bind_transition(sqlite3_stmt *s, const struct record_transition *row, int64_t n,
-			 struct row_texts *texts)
-{
-	struct binder b = { .s = s };
-
-	bind_number(&b, row->connection);
-	bind_signed(&b, n);
-	bind_number(&b, row->at_us);
-	bind_text(&b, state_keys[row->from]);
-	bind_text(&b, state_keys[row->to]);
-	bind_text(&b, cause_format(row->cause, row->detail, texts->cause));
-	bind_number(&b, row->detail);
-	bind_text(&b, rule_key(row->rule));
-	if (row->cause == CAUSE_SEGMENT) {
-		bind_number(&b, row->seq);
-		bind_number(&b, row->ack);
-	} else {
-		bind_null(&b);
-		bind_null(&b);
+	switch (column) {
+	case C_START:
+		give_number(to, row->start_us);
+		return;
+	case C_OPENED:
+		give_number_if(to, row->opened_us, row->opened_us);
+		return;
+	case C_END:
+		give_number_if(to, ended, row->end_us);
+		return;
+	case C_END_REASON:
+		give_text_if(to, ended, end_reason_key(row->reason));
+		return;
+	case C_CLOSED_BY:
+		give_text_if(to, ended, closed_by_key(row->closed_by));
+		return;
+	default:
+		give_text_if(to, ended, state_keys[row->last_state]);
+		return;
 	}
 }
 
+/* Of the round trip's three none is measured without the first: a variation of 0 is one. */
+static void give_statistics(sqlite3_context *to, enum connection_column column,
+			    const struct record_connection *row)
+{
+	switch (column) {
+	case C_BYTES_IN:
+		give_number(to, row->bytes_in);
+		return;
+	case C_BYTES_OUT:
+		give_number(to, row->bytes_out);
+		return;
+	case C_SEGMENTS_IN:
+		give_number(to, row->segments_in);
+		return;
+	case C_SEGMENTS_OUT:
+		give_number(to, row->segments_out);
+		return;
+	case C_RETRANSMITTED_SEGMENTS:
+		give_number(to, row->retransmitted_segments);
+		return;
+	case C_RETRANSMITTED_BYTES:
+		give_number(to, row->retransmitted_bytes);
+		return;
+	case C_RTT:
+		give_number_if(to, row->srtt_us, row->srtt_us);
+		return;
+	case C_RTTVAR:
+		give_number_if(to, row->srtt_us, row->rttvar_us);
+		return;
+	case C_RTTMIN:
+		give_number_if(to, row->srtt_us, row->rttmin_us);
+		return;
+	case C_SND_MSS:
+		give_number_if(to, row->snd_mss, row->snd_mss);
+		return;
+	default:
+		give_number_if(to, row->rcv_mss, row->rcv_mss);
+		return;
+	}
+}
+
+static void give_process(sqlite3_context *to, enum connection_column column,
+			 const struct record_connection *row)
+{
+	const bool ended = row->exit_status != INT32_MIN && row->pid;
+	const int32_t status = row->exit_status;
+
+	switch (column) {
+	case C_PID:
+		give_number_if(to, row->pid, row->pid);
+		return;
+	case C_EXIT_STATUS:
+		give_number_if(to, ended && status >= 0, (uint64_t)status);
+		return;
+	case C_EXIT_SIGNAL:
+		give_number_if(to, ended && status < 0, (uint64_t) - (int64_t)status);
+		return;
+	default:
+		give_number_if(to, ended, row->run_us);
+		return;
+	}
+}
+
+void row_give_connection(sqlite3_context *to, int column, const struct record_connection *row,
+			 int64_t run, struct row_texts *texts)
+{
+	const enum connection_column c = (enum connection_column)column;
+
+	if (c == C_ID)
+		give_number(to, row->id);
+	else if (c == C_RUN)
+		sqlite3_result_int64(to, run);
+	else if (c < C_START)
+		give_flow(to, c, row, texts);
+	else if (c < C_BYTES_IN)
+		give_times(to, c, row);
+	else if (c < C_PID)
+		give_statistics(to, c, row);
+	else
+		give_process(to, c, row);
+}
+
+void row_give_transition(sqlite3_context *to, int column, const struct record_transition *row,
+			 int64_t n, struct row_texts *texts)
+{
+	const bool has_segment = row->cause == CAUSE_SEGMENT;
+
+	switch ((enum transition_column)column) {
+	case T_CONNECTION:
+		give_number(to, row->connection);
+		return;
+	case T_N:
+		sqlite3_result_int64(to, n);
+		return;
+	case T_AT:
+		give_number(to, row->at_us);
+		return;
+	case T_FROM_STATE:
+		give_text(to, state_keys[row->from]);
+		return;
+	case T_TO_STATE:
+		give_text(to, state_keys[row->to]);
+		return;
+	case T_CAUSE:
+		give_text(to, cause_format(row->cause, row->detail, texts->cause));
+		return;
+	case T_DETAIL:
+		give_number(to, row->detail);
+		return;
+	case T_RULE:
+		give_text(to, rule_key(row->rule));
+		return;
+	case T_SEQ:
+		give_number_if(to, has_segment, row->seq);
+		return;
+	case T_ACK:
+		give_number_if(to, has_segment, row->ack);
+		return;
+	}
+}
+
+/* Columns are read in one order: the place of each is counted, not written down. */
 struct reader {
 	sqlite3_stmt *s;
 	int at;

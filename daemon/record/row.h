@@ -21,22 +21,22 @@ struct row {
 	"bytes_in, bytes_out, segments_in, segments_out, retransmitted_segments, "               \
 	"retransmitted_bytes, rtt_us, rttvar_us, rttmin_us, snd_mss_bytes, rcv_mss_bytes, pid, " \
 	"exit_status, exit_signal, run_us"
-#define CONNECTION_MARKS "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?"
 #define TRANSITION_COLUMNS \
 	"connection, n, at_us, from_state, to_state, cause, detail, rule, seq, ack"
-#define TRANSITION_MARKS "?,?,?,?,?,?,?,?,?,?"
 
-/* Texts that are made for a row: bound as they are, without a copy. */
+/* Texts that are made for a row, and given as they are, without a copy. */
 struct row_texts {
 	char local[ADDR_TEXT], remote[ADDR_TEXT];
 	char cause[CAUSE_TEXT];
 };
 
-/* Binds every column in the order above. `row` and *texts must live until the statement is reset. */
-void row_bind_connection(sqlite3_stmt *s, const struct record_connection *row, int64_t run,
-			 struct row_texts *texts);
-void row_bind_transition(sqlite3_stmt *s, const struct record_transition *row, int64_t n,
-			 struct row_texts *texts);
+/* One value of a row: `column` counts from 0 in the order above. `row` and *texts must live unchanged until
+ * SQLite has the next row.
+ */
+void row_give_connection(sqlite3_context *to, int column, const struct record_connection *row,
+			 int64_t run, struct row_texts *texts);
+void row_give_transition(sqlite3_context *to, int column, const struct record_transition *row,
+			 int64_t n, struct row_texts *texts);
 /* The columns of a result, in the order above. A word that this version does not know reads as the
  * first of its enum: a database that a newer tcpfsmd wrote, with the same schema.
  */

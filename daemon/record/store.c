@@ -284,15 +284,19 @@ static int prepare(struct store *s, sqlite3_stmt **ret_stmt, const char *sql,
 
 static int prepare_all(struct store *s, struct errmsg *ret_err)
 {
-	int rc = prepare(s, &s->put_connection,
-			 "INSERT OR REPLACE INTO connection(" CONNECTION_COLUMNS
-			 ") VALUES(" CONNECTION_MARKS ")",
-			 ret_err);
+	const int code = batch_register(s->db, &s->batch);
+	int rc = code == SQLITE_OK ? 0 : store_error(s->db, s->path, code, ret_err);
 
 	if (rc == 0)
-		rc = prepare(s, &s->put_transition,
-			     "INSERT OR REPLACE INTO transition(" TRANSITION_COLUMNS
-			     ") VALUES(" TRANSITION_MARKS ")",
+		rc = prepare(s, &s->put_connections,
+			     "INSERT OR REPLACE INTO connection(" CONNECTION_COLUMNS
+			     ") SELECT " CONNECTION_COLUMNS " FROM batch_connection",
+			     ret_err);
+
+	if (rc == 0)
+		rc = prepare(s, &s->put_transitions,
+			     "INSERT INTO transition(" TRANSITION_COLUMNS
+			     ") SELECT " TRANSITION_COLUMNS " FROM batch_transition",
 			     ret_err);
 	if (rc == 0)
 		rc = prepare(s, &s->seen, "UPDATE run SET seen_us = ?1 WHERE id = ?2", ret_err);
@@ -330,11 +334,11 @@ static int set_up(struct store *s, uint64_t now_us, struct errmsg *ret_err)
 
 static void close_all(struct store *s)
 {
-	(void)sqlite3_finalize(s->put_connection);
-	(void)sqlite3_finalize(s->put_transition);
+	(void)sqlite3_finalize(s->put_connections);
+	(void)sqlite3_finalize(s->put_transitions);
 	(void)sqlite3_finalize(s->seen);
 	(void)sqlite3_close(s->db);
-	s->put_connection = s->put_transition = s->seen = NULL;
+	s->put_connections = s->put_transitions = s->seen = NULL;
 	s->db = NULL;
 }
 
@@ -409,26 +413,35 @@ static void find_superseded(const struct row *rows, size_t n, bool ret_skip[stat
 	}
 }
 
-static int put_row(struct store *s, const struct row *row)
+static int run_statement(sqlite3_stmt *q)
 {
-	sqlite3_stmt *const q = row->is_transition ? s->put_transition : s->put_connection;
-	struct row_texts texts;
-
-	if (row->is_transition)
-		row_bind_transition(q, &row->transition, s->n + 1, &texts);
-	else
-		row_bind_connection(q, &row->connection, s->run, &texts);
 	(void)sqlite3_step(q);
-	s->n += row->is_transition;
 	return sqlite3_reset(q);
+}
+
+static int put_rows(struct store *s, const struct row *rows, size_t n)
+{
+	bool skip[STORE_BATCH_MAX];
+	int code;
+
+	find_superseded(rows, n, skip);
+	s->batch = (struct batch){
+		.rows = rows, .skip = skip, .rows_n = n, .run = s->run, .first_n = s->n + 1
+	};
+	code = run_statement(s->put_connections);
+	if (code == SQLITE_OK)
+		code = run_statement(s->put_transitions);
+	s->batch = (struct batch){ 0 };
+	/* Numbers must rise; they need not be without gaps. */
+	s->n += (int64_t)n;
+	return code;
 }
 
 static int put_seen(const struct store *s, uint64_t now_us)
 {
 	(void)sqlite3_bind_int64(s->seen, 1, (int64_t)now_us);
 	(void)sqlite3_bind_int64(s->seen, 2, s->run);
-	(void)sqlite3_step(s->seen);
-	return sqlite3_reset(s->seen);
+	return run_statement(s->seen);
 }
 
 /* Ends a transaction: commits when all went well. Failing is reported with what SQLite said first. */
@@ -448,13 +461,10 @@ static int end_transaction(const struct store *s, int code, struct errmsg *ret_e
 int store_write(struct store *s, const struct row *rows, size_t n, uint64_t now_us,
 		struct errmsg *ret_err)
 {
-	bool skip[STORE_BATCH_MAX];
 	int code = sqlite3_exec(s->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
 
-	find_superseded(rows, n, skip);
-	for (size_t i = 0; code == SQLITE_OK && i < n; i++)
-		if (!skip[i])
-			code = put_row(s, &rows[i]);
+	if (code == SQLITE_OK)
+		code = put_rows(s, rows, n);
 	if (code == SQLITE_OK)
 		code = put_seen(s, now_us);
 	return end_transaction(s, code, ret_err);

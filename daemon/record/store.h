@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "base/errmsg.h"
+#include "record/batch.h"
 #include "record/row.h"
 
 enum {
@@ -22,7 +23,8 @@ enum {
 struct store {
 	const char *path; /* borrowed */
 	sqlite3 *db; /* NULL: not open */
-	sqlite3_stmt *put_connection, *put_transition, *seen;
+	sqlite3_stmt *put_connections, *put_transitions, *seen;
+	struct batch batch; /* what is written now */
 	dev_t dev;
 	ino_t ino; /* of the file that is open: it may be replaced under us */
 	int64_t run; /* this run's id */
