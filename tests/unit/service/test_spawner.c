@@ -18,7 +18,7 @@
 
 #include "service/spawner.h"
 
-enum { WAIT_MS = 20000 };
+enum { WAIT_MS = 60000 };
 
 struct fixture {
 	struct spawner *spawner;
