@@ -105,6 +105,17 @@ static void end_backoff(struct tcb *t)
 	t->snd.probing = false;
 }
 
+/* What was noted long ago stays behind, also when more than half of the sequence space was acknowledged
+ * since: it would lie ahead else.
+ */
+static void keep_behind(struct tcb *t)
+{
+	const seqno last = seq_add(t->snd.una, UINT32_MAX);
+
+	t->cc.recover = seq_max(t->cc.recover, last);
+	t->ecn.until = seq_max(t->ecn.until, last);
+}
+
 void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno ack)
 {
 	const uint32_t syn = tcb_syn_acked(t) ? 0 : 1;
@@ -114,6 +125,7 @@ void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno
 	end_backoff(t);
 	measure(e, t, seg, ack);
 	t->snd.una = ack;
+	t->snd.syn_acked = true;
 	t->snd.rtx = seq_max(t->snd.rtx, ack);
 	t->snd.small_end = seq_max(t->snd.small_end, ack);
 	t->snd.urgent = t->snd.urgent && seq_lt(ack, t->snd.up);
@@ -129,6 +141,7 @@ void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno
 		t->snd.fast = t->snd.tail_probe = false;
 	recovery_cumulative(e, t);
 	congestion_acked(e, t, n);
+	keep_behind(t);
 	restart_timers(e, t);
 	tcb_tell_room(e, t);
 	tcb_want_output(e, t);

@@ -25,7 +25,7 @@ void cc_open(struct tcb *t)
 	t->cc.ops = cc_ops_of(t->params);
 	t->cc.cwnd = cc_initial_window(t);
 	t->cc.ssthresh = CC_WINDOW_MAX;
-	t->cc.recover = t->iss;
+	t->cc.recover = seq_max(t->iss, seq_add(t->snd.una, UINT32_MAX));
 	t->cc.peak_end = t->snd.una;
 	t->ecn.reduced = false; /* a lost SYN's window is no more */
 	t->cc.ops->open(t);

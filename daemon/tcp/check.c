@@ -34,6 +34,10 @@ static void check_send(const struct engine *e, const struct tcb *t)
 	assert(!t->snd.fin_acked || t->snd.fin_queued);
 	assert(seq_eq(t->sendq.front, seq_add(t->snd.una, syn)) || t->snd.fin_acked);
 	assert((t->sendq.used == 0) == (t->sendq.head == 0));
+	/* Or they would lie ahead one day: see keep_behind(). */
+	assert(seq_in(t->cc.recover, seq_add(t->snd.una, UINT32_MAX), tcb_flight(t) + 2));
+	assert(!t->ecn.on ||
+	       seq_in(t->ecn.until, seq_add(t->snd.una, UINT32_MAX), tcb_flight(t) + 2));
 	assert(t->snd.mss > 0 && t->cc.cwnd >= t->snd.mss);
 	/* What is outstanding has a timer, or is about to be sent: nothing can be forgotten. */
 	if (tcb_flight(t))

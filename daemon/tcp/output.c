@@ -581,7 +581,7 @@ static bool output_tcb(struct engine *e, struct tcb *t, struct segment *out)
 		output_reset(e, t, out);
 		return true;
 	}
-	if (seq_eq(t->snd.rtx, t->iss)) {
+	if (!tcb_syn_acked(t) && seq_eq(t->snd.rtx, t->iss)) {
 		output_syn(e, t, out);
 		return true;
 	}

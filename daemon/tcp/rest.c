@@ -173,6 +173,7 @@ BOTH_WAYS flow_both_ways(struct coder *c, struct flow *f)
 }
 
 /* The truths, likely ones first. */
+/* clang-format off */
 static const uint16_t flags[] = {
 #define FLAG(field) offsetof(struct tcb, field)
 	FLAG(passive),
@@ -181,6 +182,7 @@ static const uint16_t flags[] = {
 	FLAG(timestamps),
 	FLAG(window_scaling),
 	FLAG(sack),
+	FLAG(snd.syn_acked),
 	FLAG(cc.hystart.on),
 	FLAG(cc.limited),
 	FLAG(cc.hystart.filling),
@@ -208,6 +210,7 @@ static const uint16_t flags[] = {
 	FLAG(uto.owed),
 #undef FLAG
 };
+/* clang-format on */
 
 BOTH_WAYS flags_both_ways(struct coder *c, struct tcb *t)
 {

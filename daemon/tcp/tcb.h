@@ -80,6 +80,7 @@ struct tcb {
 		bool force; /* one segment may go whatever the window and Nagle say */
 		bool probing; /* what is outstanding was a probe into a closed window */
 		bool tail_probe; /* a tail loss probe is to be sent */
+		bool syn_acked; /* not `una != iss`: after 4 GiB they meet again */
 		bool syn_lost; /* the SYN was sent more than once */
 		bool ambiguous; /* sent again since an RTT was measured: only a timestamp can measure */
 		bool timing; /* an RTT is being measured: of the octet before timed_end */
@@ -337,7 +338,7 @@ static inline uint32_t tcb_flight(const struct tcb *t)
 /* Is the handshake's SYN acknowledged? */
 static inline bool tcb_syn_acked(const struct tcb *t)
 {
-	return !seq_eq(t->snd.una, t->iss);
+	return t->snd.syn_acked;
 }
 
 /* Where the queued text ends, and the FIN goes. */
