@@ -181,6 +181,22 @@ static void test_rfc9438_4_8_after_a_timeout(void **state)
 	assert_near(t.cc.cwnd, 73200, 500);
 }
 
+/* RFC 9438 4.2: "if W_cubic(t + RTT) > 1.5 * cwnd, target = 1.5 * cwnd": a window is not passed by half of it in
+ * one round trip, however far the curve has gone meanwhile.
+ */
+static void test_rfc9438_4_2_target_is_limited(void **state)
+{
+	struct tcb t;
+
+	begin(&t, TCP_CC_CUBIC, 1000, 50000);
+	t.cc.cwnd = 100000;
+	t.cc.cwnd = t.cc.ssthresh = t.cc.ops->ssthresh(&t, 100000);
+	ack(&t, 1000, 1000000);
+	t.cc.cwnd = 70000;
+	ack(&t, 70000, 60000000);
+	assert_int_equal(t.cc.cwnd, 105000);
+}
+
 /* RFC 9438 4.2: t does not count pauses, nor what passes while something else is the limit. */
 static void test_pauses_do_not_count(void **state)
 {
@@ -433,6 +449,7 @@ int main(void)
 		cmocka_unit_test(test_rfc9438_4_7_fast_convergence),
 		cmocka_unit_test(test_reductions),
 		cmocka_unit_test(test_rfc9438_4_8_after_a_timeout),
+		cmocka_unit_test(test_rfc9438_4_2_target_is_limited),
 		cmocka_unit_test(test_pauses_do_not_count),
 		cmocka_unit_test(test_rfc9438_4_9_undo),
 		cmocka_unit_test(test_extremes),

@@ -153,12 +153,55 @@ static void test_hash_flooding(void **state)
 	}
 }
 
+static void flood(struct engine *e, const struct flow *flows, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		const struct segment syn = { .flow = flows[i], .seq = { 77 }, .ctl = CTL_SYN };
+		struct segment out;
+
+		engine_input(e, e->now, &syn, NULL);
+		while (engine_output(e, e->now, &out))
+			;
+	}
+	assert_int_equal(e->tables[BY_FLOW].used, n);
+}
+
+enum { COLLIDING = 64, COLLIDING_BITS = 0xffff };
+
+/* Flows that somebody has sought out, so that all of them are in one chain, are spread by every other key. The
+ * key is the machine's secret: who does not know it seeks in vain.
+ */
+static void test_hash_flooding_needs_the_key(void **state)
+{
+	static struct flow flows[COLLIDING];
+	struct engine *const known = engine_of(COLLIDING * 2, 1, TCP_COOKIES_NO);
+	unsigned found = 0;
+
+	for (uint32_t i = 0; found < COLLIDING; i++) {
+		const struct flow f = flow_of(i);
+
+		if ((table_hash(known, &f) & COLLIDING_BITS) == 0)
+			flows[found++] = f;
+	}
+	flood(known, flows, COLLIDING);
+	assert_int_equal(longest_chain(known), COLLIDING);
+	free(known);
+	for (uint64_t secret = 2; secret < 10; secret++) {
+		struct engine *const e = engine_of(COLLIDING * 2, secret, TCP_COOKIES_NO);
+
+		flood(e, flows, COLLIDING);
+		assert_in_range(longest_chain(e), 1, 8);
+		free(e);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rfc6528_isn_sampling),
 		cmocka_unit_test(test_rfc6528_isn_of_syn_acks),
 		cmocka_unit_test(test_hash_flooding),
+		cmocka_unit_test(test_hash_flooding_needs_the_key),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
