@@ -75,6 +75,35 @@ def test_error_on_an_open_connection(lab, family):
     assert row['end_reason'] == 'normal', row
 
 
+@variants(family=[4, 6])
+def test_neighbour_falls_silent(lab, family):
+    """The host cannot resolve the peer any more, and says so: a soft error, and what waits arrives when he is back."""
+    _, host, tool, _ = FAMILY[family]
+    address = f'[{host}]' if family == 6 else host
+    d = lab.daemon(f'[Listener echo]\nAddress={address}:7\nService=echo\n')
+    s = lab.connect(host, 7)
+    s.sendall(b'one')
+    assert s.recv(100) == b'one'
+    # He knows us, and so does not ask; we do, and he does not answer.
+    mac = lab.sh('server', 'ip -br link show v1').split()[2]
+    lab.sh('client', f'ip neigh replace {host} lladdr {mac} nud permanent dev v0')
+    if family == 4:
+        lab.sh('client', 'echo 8 > /proc/sys/net/ipv4/conf/v0/arp_ignore')
+    else:
+        lab.sh('client', f'{tool} -A OUTPUT -p icmpv6 --icmpv6-type neighbour-advertisement -j DROP')
+    lab.sh('server', 'ip neigh flush all')
+    s.sendall(b'two')
+    number = d.connections()[0]['id']
+    until(lambda: d.ctl('show', 'connection', number)['detail']['soft_error'] == 'host_unreachable', 20, 'soft error')
+    assert d.connections()[0]['state'] == 'established'
+    lab.sh('client', 'echo 0 > /proc/sys/net/ipv4/conf/v0/arp_ignore' if family == 4 else f'{tool} -F OUTPUT')
+    s.settimeout(40)
+    assert s.recv(100) == b'two'
+    s.close()
+    row = d.closed()[0]
+    assert row['end_reason'] == 'normal' and row['retransmitted_segments'] > 0, row
+
+
 def test_errors_about_others_are_not_taken(lab):
     """An error about a port that is not ours never reaches a connection; the kernel's own TCP has it."""
     d = lab.daemon('[Listener echo]\nAddress=10.9.0.2:7\nService=echo\n')
