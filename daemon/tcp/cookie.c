@@ -9,6 +9,9 @@
  * of the listener that it was agreed by. So nobody can make one up (2 counters and 16 sizes of 2^32), and one
  * that is old, of other addresses, or of other parameters is none. Without timestamps there is room for the
  * MSS alone, so the SYN-ACK offers nothing else.
+ *
+ * Only what stands right behind the peer's SYN brings a cookie back. When the ACK and the first text are lost, what
+ * comes behind them is no proof of anything, and no reason for a RST either: the peer will send those again.
  */
 #include "base/siphash.h"
 #include "tcb.h"
@@ -165,6 +168,13 @@ static seqno before(seqno s)
 	return seq_add(s, UINT32_MAX);
 }
 
+/* What an ACK says was agreed on. */
+static uint8_t agreed_of(const struct segment *seg)
+{
+	return seg->options & OPT_TIMESTAMPS ? (uint8_t)(WITH_STAMPS | (seg->ts_ecr & STAMP_MASK))
+					     : NO_SCALE;
+}
+
 /* Is the ACK one of a cookie that was sent? */
 static bool verify(const struct engine *e, const struct listener *l, const struct segment *seg,
 		   uint8_t agreed)
@@ -178,23 +188,52 @@ static bool verify(const struct engine *e, const struct listener *l, const struc
 						   agreed, terms_of(l->params)));
 }
 
+static bool is_flooded(const struct engine *e, const struct listener *l)
+{
+	return vtime_is_set(l->cookies_at) && vtime_since(e->now, l->cookies_at) < AGES * PERIOD_US;
+}
+
+/* May it be of a peer that has a cookie? Who has timestamps has shown one that we sent lately. */
+static bool may_come_later(const struct engine *e, const struct segment *seg)
+{
+	const uint32_t count = before(seg->ack).v >> COUNT_SHIFT;
+	const seqno now = seq_add((seqno){ isn_ts_offset(e, &seg->flow) },
+				  (uint32_t)(e->now.us / 1000)); /* see tcb_ts_now() */
+	const uint32_t ms = seq_sub(now, (seqno){ seg->ts_ecr });
+
+	return ((count_now(e) + 4 - count) & 3) < AGES &&
+	       (!(seg->options & OPT_TIMESTAMPS) || ms <= AGES * PERIOD_US / 1000);
+}
+
+bool cookie_supersedes(struct engine *e, struct tcb *t, const struct segment *seg)
+{
+	const struct listener *const l = listener_of(e, t->listener);
+	const bool ours = seq_lt(t->snd.una, seg->ack) && seq_le(seg->ack, t->snd.nxt);
+
+	if ((seg->ctl & (CTL_SYN | CTL_ACK | CTL_RST)) != CTL_ACK || ours || t->opened || !l ||
+	    !is_flooded(e, l) || !verify(e, l, seg, agreed_of(seg)))
+		return false;
+	tcb_end(e, t, END_HANDSHAKE_RESET, CAUSE_SEGMENT, e->arriving.ctl, RULE_SYN_COOKIE);
+	return true;
+}
+
 enum cookie cookie_arrives(struct engine *e, struct listener *l, const struct segment *seg,
 			   uint32_t hash, struct tcb **ret_tcb)
 {
-	const uint8_t agreed = seg->options & OPT_TIMESTAMPS
-				       ? (uint8_t)(WITH_STAMPS | (seg->ts_ecr & STAMP_MASK))
-				       : NO_SCALE;
+	const uint8_t agreed = agreed_of(seg);
 	const seqno iss = before(seg->ack), irs = before(seg->seq);
 	struct segment syn;
 	struct tcb *t;
 
 	/* Who is not flooded has sent none, and nobody needs to try. */
-	if (seg->ctl & CTL_SYN || !vtime_is_set(l->cookies_at) ||
-	    vtime_since(e->now, l->cookies_at) >= AGES * PERIOD_US)
+	if (seg->ctl & CTL_SYN || !is_flooded(e, l))
 		return COOKIE_NONE;
 	if (!verify(e, l, seg, agreed)) {
 		e->counters.syn_cookies_refused++;
-		return COOKIE_NONE;
+		if (!may_come_later(e, seg))
+			return COOKIE_NONE;
+		engine_refused(e, NULL, ST_LISTEN, &seg->flow, RULE_SYN_COOKIE);
+		return COOKIE_WAITS;
 	}
 	t = listener_accept(e, l, &seg->flow, hash);
 	if (!t)

@@ -409,6 +409,7 @@ static void settle(struct tcb *t)
 	const bool fin = t->rcv.fin;
 
 	t->closed_at = VTIME_NEVER; /* nobody closed is at rest */
+	t->close_cause = CAUSE_SEGMENT; /* of a CLOSE that waits, and who has one does not rest */
 	t->cc.ops = cc_ops_of(t->params);
 	t->snd.rtx = t->snd.nxt; /* nothing is to be sent again */
 	if (!t->snd.timing) { /* set before they are looked at */

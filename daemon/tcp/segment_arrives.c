@@ -543,6 +543,8 @@ static void arrives(struct engine *e, struct tcb *t, struct segment *seg, uint32
 {
 	struct listener *l;
 
+	if (t && t->state == ST_SYN_RECEIVED && t->passive && cookie_supersedes(e, t, seg))
+		t = NULL;
 	if (t) {
 		if (!drops_syn_fin(e, t, NULL, seg))
 			arrives_connection(e, t, seg, ret);

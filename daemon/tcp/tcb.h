@@ -469,8 +469,11 @@ void cookie_answer(struct engine *e, struct listener *l, const struct segment *s
 enum cookie {
 	COOKIE_NONE, /* the ACK brings none: 3.10.7.2 second */
 	COOKIE_OPENED, /* *ret_tcb is in SYN-RECEIVED, and the ACK still to be looked at */
-	COOKIE_WAITS, /* it is one, but there is no room: the peer sends again */
+	COOKIE_WAITS, /* there is no room, or it may come later: the peer sends again */
 };
+/* An ACK for a half-open connection. True: the peer took a cookie that we sent for the same SYN, while there was no
+ * record, and so it is the cookie's: t is CLOSED. */
+bool cookie_supersedes(struct engine *e, struct tcb *t, const struct segment *seg);
 /* An ACK for a listener. */
 enum cookie cookie_arrives(struct engine *e, struct listener *l, const struct segment *seg,
 			   uint32_t hash, struct tcb **ret_tcb);

@@ -600,6 +600,10 @@ static void do_timer(void)
 /* Moves the clock to where the engine would choose the wanted ISN: 4 us per step, RFC 6528. */
 static void do_isn(void)
 {
+	if (!strcmp(arg(1), "before")) {
+		w.peer->iss = w.peer->iss_before;
+		return;
+	}
 	const seqno want = { (uint32_t)number(arg(1)) };
 	const seqno have = engine_isn(w.e, &w.peer->flow, w.now);
 

@@ -29,6 +29,7 @@ struct peer {
 	bool have_id;
 	bool iss_known;
 	seqno iss, irs;
+	seqno iss_before; /* of another SYN of ours, before that of iss */
 	bool ts_known;
 	uint32_t ts_first, ts_last; /* ours: first and latest value sent */
 	uint16_t id_first; /* our IP identification from which a script counts */

@@ -25,7 +25,7 @@
  *
  * The world: family 6; conn N (connection N: peer port 40000 + N; listen, <, > and all else mean this
  *   one); from ADDR [port N] and to ADDR [port N] (its endpoints); mtu N; isn N (moves the clock to
- *   where our ISN would be N); peer_isn N; set KEY VALUE (struct tcp_params, for what opens later; rto_min_us
+ *   where our ISN would be N), isn before (numbers count from that of our SYN before the last); peer_isn N; set KEY VALUE (struct tcp_params, for what opens later; rto_min_us
  *   is 1 s here, personality 2: plain; 0 is linux, 1 freebsd); apply (to this connection, now); engine KEY VALUE (struct engine_config)
  * Calls: listen [backlog N] [max N] [room N] [addr ADDR], room N (of the listener), unlisten, connect [port 0] [text N] (sent
  *   before the SYN leaves), send N [takes N] [urgent], read N

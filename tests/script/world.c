@@ -192,6 +192,8 @@ static void take_segment(const struct segment *s)
 	if (s->ctl & CTL_SYN) {
 		if (p->iss_known && !seq_eq(p->iss, s->seq))
 			p->sent_octets = p->read_octets = 0;
+		if (p->iss_known && !seq_eq(p->iss, s->seq))
+			p->iss_before = p->iss;
 		p->iss = s->seq;
 		p->iss_known = true;
 	}

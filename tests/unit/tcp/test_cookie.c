@@ -178,10 +178,13 @@ static void test_flood_leaves_room_for_traces(void **state)
 	end(&w);
 }
 
-/* Of 2^32 acknowledgements 32 are right: none of these. */
+/* Of 2^32 acknowledgements 32 are right: none of these. Half of them are of the last two periods, and so might be of
+ * a peer whose first text is late.
+ */
 static void test_rfc4987_guessing(void **state)
 {
 	struct segment seg, out;
+	unsigned resets = 0;
 	struct world w;
 
 	begin(&w, TCP_COOKIES_ALWAYS, 1);
@@ -191,10 +194,13 @@ static void test_rfc4987_guessing(void **state)
 	for (unsigned i = 0; i < 200000; i++) {
 		seg = segment(5, 40000, CTL_ACK, 101, draw(&w));
 		input(&w, &seg);
-		assert_true(answer(&w, &seg.flow, &out));
-		assert_int_equal(out.ctl, CTL_RST);
+		if (answer(&w, &seg.flow, &out)) {
+			assert_int_equal(out.ctl, CTL_RST);
+			resets++;
+		}
 		drain(&w);
 	}
+	assert_in_range(resets, 99000, 101000);
 	assert_int_equal(counters(&w).syn_cookies_refused, 200000);
 	assert_int_equal(counters(&w).conns, 0);
 	end(&w);
