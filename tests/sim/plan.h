@@ -29,7 +29,9 @@
 	X(memory, "there is memory")                         \
 	X(burst, "a device takes all there is")              \
 	X(options, "no timestamps, window scale, SACK, ECN") \
-	X(small, "no small buffers and segments")
+	X(small, "no small buffers and segments")            \
+	X(cookies, "each SYN has a record")                  \
+	X(fastopen, "no text in a SYN, all open at once")
 
 enum knob {
 #define KNOB(name, help) KNOB_##name,

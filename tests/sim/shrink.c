@@ -213,6 +213,20 @@ static bool just_a_loss(struct search *s, uint64_t stream)
 	return false;
 }
 
+/* One packet's loss where two were needed, with everything left out at a time: without a thing that moves packets
+ * (both sides open, say) another one's.
+ */
+static bool one_plain_loss(struct search *s)
+{
+	for (unsigned at = 0; at < TWO_LOSSES_MAX; at++) {
+		s->next.mask = 1ULL << at;
+		s->next.no = (1U << KNOB__COUNT) - 1;
+		if (better(s))
+			return true;
+	}
+	return false;
+}
+
 static bool fewer_losses(struct search *s)
 {
 	bool any = false;
@@ -242,6 +256,8 @@ bool shrink(struct plan *p, shrink_run *run, bool loud)
 		any |= s.best.mask ? fewer_losses(&s) : fewer_faults(&s);
 		if (s.best.stream)
 			any |= just_a_loss(&s, 0);
+		if (s.best.mask & (s.best.mask - 1))
+			any |= one_plain_loss(&s);
 		if (!s.best.mask && !any)
 			any |= just_a_loss(&s, s.best.stream);
 		if (loud) {

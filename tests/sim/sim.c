@@ -13,7 +13,8 @@
  * are rough: aborts, closes at bad moments, a network that goes away, memory for almost nothing; what
  * arrives must be a prefix of what was sent, and everything must end. In both: engine_check() after
  * each step, transitions form paths and name what caused them, counters add up, nothing is left over, and an
- * onlooker (watch.h) finds no segment outside the windows and no timer that is early.
+ * onlooker (watch.h) finds no segment outside the windows and no timer that is early. What a handshake agreed on is
+ * what both SYNs had, also when it came by a SYN cookie; a Fast Open cookie that was spoilt on its way buys nothing.
  */
 #include <assert.h>
 #include <errno.h>
@@ -34,6 +35,7 @@
 #include "watch.h"
 
 enum { CONNS = 4, SERIALS = 4096, STEPS_MAX = 3000000, PORT = 40000 };
+enum { MANY = 500 }; /* seeds: by then everything has been there */
 
 /* After this long in virtual time, an orderly run that still lives is stuck. */
 static const uint64_t patience_us = 12ULL * 3600 * 1000000;
@@ -50,11 +52,13 @@ struct app {
 	bool used, have, opened, ended, closing, stopped;
 	bool may_read, may_write, peer_closed, all_acked;
 	bool slow, direct, peek;
+	bool spoils; /* its Fast Open cookie is another one when it arrives */
 	enum when_to_close when;
 	enum end_reason reason;
 	uint64_t stream, sent, got;
 	vtime wake; /* of a slow reader, or of a close to come */
 	vtime abort_at, close_at; /* rough runs; VTIME_NEVER: not */
+	vtime open_at; /* VTIME_NEVER: it has been, or the peer does */
 	struct rng rng; /* its own, so that one connection less changes nothing for another */
 };
 
@@ -65,8 +69,10 @@ struct side {
 	struct tcp_params params;
 	struct app app[CONNS];
 	struct watch watch[CONNS];
+	struct segment syn[CONNS]; /* of the peer, the last before it opened; its text is gone */
 	uint8_t path[SERIALS]; /* state of each connection by serial, plus one; 0: never seen */
 	vtime entered[SERIALS]; /* when */
+	uint8_t came_by[SERIALS]; /* enum rule of the step to SYN-RECEIVED */
 	uint64_t pieces_out, inputs;
 	unsigned burst; /* segments the device takes at a time */
 	vtime tx_wake;
@@ -75,6 +81,13 @@ struct side {
 struct sim {
 	const struct plan *plan;
 	bool rough, verbose;
+	bool v6;
+	enum {
+		COOKIES_NO,
+		COOKIES_FEW,
+		COOKIES_ALWAYS
+	} cookies; /* few: when one SYN has a record */
+	bool fast_open;
 	struct rng rng;
 	struct net net;
 	vtime now, start;
@@ -87,6 +100,7 @@ static char reproduce[ONLY_MAX * 12];
 static const struct net *net_of_run;
 static uint32_t edges_taken[ST__COUNT];
 static uint64_t wakes_seen;
+static struct engine_counters seen; /* of all runs: whether they had what they look at */
 
 /* Of this run: who rests, and a hash of reports and statuses. */
 static enum resting { REST_AS_IT_IS, REST_ALWAYS, REST_NEVER } resting;
@@ -153,11 +167,14 @@ static void adopt(struct sim *s, unsigned me, struct app *a, conn_id id)
 }
 
 /* A connection that no application owns: an old SYN opened half of it. It only ever ends. In a rough
- * run the peer may open what our application has given up already.
+ * run the peer may open what our application has given up already. What an old cookie or the text of an old SYN
+ * opens is open: nobody remembers (RFC 4987 3.6, RFC 7413 6.1).
  */
 static void ghost(struct sim *s, unsigned me, const struct report *r)
 {
-	if (r->kinds & REPORT_OPENED && !s->rough)
+	const unsigned by = s->side[me].came_by[r->serial];
+
+	if (r->kinds & REPORT_OPENED && !s->rough && by != RULE_SYN_COOKIE && by != RULE_FAST_OPEN)
 		fail(s, "side %u: an old duplicate became a connection", me);
 	if (r->kinds & REPORT_OPENED)
 		(void)conn_abort(s->side[me].e, s->now, r->id, CAUSE_USER, END_RESET_BY_SERVICE);
@@ -260,6 +277,36 @@ static void look(struct sim *s, unsigned me)
 
 static void read_some(struct sim *s, unsigned me, unsigned conn, size_t most);
 
+/* What was agreed on, by what both SYNs said. A SYN cookie has room for one of some sizes, and for the rest only
+ * with timestamps.
+ */
+static void check_agreed(const struct sim *s, unsigned me, unsigned conn,
+			 const struct conn_status *st)
+{
+	const struct side *const side = &s->side[me];
+	const struct segment *const syn = &side->syn[conn];
+	const struct tcp_params *const p = &side->params;
+	const bool by_cookie = side->came_by[st->serial] == RULE_SYN_COOKIE;
+	const bool stamps = p->timestamps && syn->options & OPT_TIMESTAMPS;
+	const bool room = !by_cookie || stamps;
+	const bool scale = room && p->window_scaling && syn->options & OPT_WSCALE;
+	const bool sack = room && p->sack && syn->options & OPT_SACK_PERMITTED;
+	const uint32_t link = s->v6 ? 1440 : 1460;
+	uint32_t mss = by_cookie && syn->mss < 216
+			       ? 48
+			       : syn->mss; /* of choose_params() only 100 is none */
+
+	mss = (mss < link ? mss : link) - (stamps ? 12 : 0);
+	if (st->timestamps != stamps || st->window_scaling != scale || st->sack != sack ||
+	    st->snd_wscale != (scale ? syn->wscale : 0) || st->snd_mss != mss)
+		fail(s,
+		     "side %u connection %u: the SYNs agreed on something else: timestamps %d, "
+		     "scale %d "
+		     "(%u), SACK %d, MSS %u",
+		     me, conn, st->timestamps, st->window_scaling, st->snd_wscale, st->sack,
+		     st->snd_mss);
+}
+
 static void take_report(struct sim *s, unsigned me, const struct report *r)
 {
 	struct conn_status st;
@@ -283,6 +330,8 @@ static void take_report(struct sim *s, unsigned me, const struct report *r)
 		adopt(s, me, a, r->id);
 	if (a->ended)
 		fail(s, "side %u: a report after the end", me);
+	if (r->kinds & REPORT_OPENED && st.state != ST_CLOSED)
+		check_agreed(s, me, (unsigned)conn, &st);
 	a->opened |= !!(r->kinds & REPORT_OPENED);
 	a->may_write |= !!(r->kinds & (REPORT_OPENED | REPORT_WRITABLE));
 	a->may_read |= !!(r->kinds & (REPORT_READABLE | REPORT_PEER_CLOSED));
@@ -401,10 +450,44 @@ static void disturb(struct sim *s, unsigned me, struct app *a)
 	}
 }
 
+static struct flow flow_of(bool v6, unsigned conn)
+{
+	struct flow f = { .local = { addr_v4(10, 0, 0, 1), (uint16_t)(PORT + conn) },
+			  .remote = { addr_v4(10, 0, 0, 2), 80 } };
+
+	if (v6 &&
+	    (addr_parse("2001:db8::1", &f.local.addr) || addr_parse("2001:db8::2", &f.remote.addr)))
+		abort();
+	return f;
+}
+
+static void open_conn(struct sim *s, unsigned me, unsigned conn)
+{
+	struct side *const side = &s->side[me];
+	struct app *const a = &side->app[conn];
+	struct conn_open open = { .flow = flow_of(s->v6, conn), .params = side->params };
+	conn_id id;
+
+	a->open_at = VTIME_NEVER;
+
+	open.link_mtu = 1500;
+	if (me)
+		open.flow = (struct flow){ open.flow.remote, open.flow.local, 0 };
+	if (engine_connect(side->e, s->now, &open, &id))
+		fail(s, "side %u: engine_connect", me);
+	adopt(s, me, a, id);
+	if (!s->fast_open)
+		return;
+	a->may_write = true; /* what is sent now may go with the SYN */
+	write_some(s, me, conn);
+}
+
 static void run_app(struct sim *s, unsigned me, unsigned conn)
 {
 	struct app *const a = &s->side[me].app[conn];
 
+	if (!vtime_before(s->now, a->open_at))
+		open_conn(s, me, conn);
 	if (!a->have || a->ended)
 		return;
 	if (s->rough)
@@ -434,6 +517,17 @@ static bool is_wrong_refusal(const struct sim *s, const struct trace *t)
 	       t->from != ST_SYN_RECEIVED && t->rule == RULE_ARRIVES_ACK;
 }
 
+/* RFC 4987: no record; RFC 7413: the cookie is the key. */
+static void check_opening(const struct sim *s, unsigned me, const struct trace *t)
+{
+	const int conn = conn_of(me, &t->flow);
+
+	if (t->rule == RULE_LISTEN_SYN && me == 1 && s->cookies == COOKIES_ALWAYS)
+		fail(s, "side %u: a SYN was kept, where each is to have a cookie", me);
+	if (t->rule == RULE_FAST_OPEN && (conn < 0 || conn >= CONNS || s->side[0].app[conn].spoils))
+		fail(s, "side %u: text was taken from a SYN with a wrong cookie", me);
+}
+
 /* phase: what the engine was told just now. */
 static void take_traces(struct sim *s, unsigned me, enum cause phase)
 {
@@ -461,6 +555,10 @@ static void take_traces(struct sim *s, unsigned me, enum cause phase)
 			     state_name(t.from));
 		if (!state_may_follow(t.from, t.to))
 			fail(s, "side %u: illegal transition", me);
+		if (t.to == ST_SYN_RECEIVED) {
+			side->came_by[t.serial] = (uint8_t)t.rule;
+			check_opening(s, me, &t);
+		}
 		side->path[t.serial] = (uint8_t)(t.to + 1);
 		side->entered[t.serial] = t.at;
 	}
@@ -515,9 +613,24 @@ static void watch_output(struct sim *s, unsigned me, const struct segment *seg)
 static void watch_input(struct sim *s, unsigned me, const struct segment *seg)
 {
 	const int conn = conn_of(me, &seg->flow);
+	const struct conn_status *st;
+	struct conn_status now;
 
-	if (conn >= 0 && conn < CONNS)
-		watch_arrives(&s->side[me].watch[conn], seg);
+	if (conn < 0 || conn >= CONNS)
+		return;
+	watch_arrives(&s->side[me].watch[conn], seg);
+	st = status_now(s, me, conn, &now);
+	if (seg->ctl & CTL_SYN && (!st || !st->opened))
+		s->side[me].syn[conn] = *seg;
+}
+
+/* The network changes the cookie of a SYN: it is somebody else's, or years old. */
+static void spoil(const struct sim *s, unsigned me, struct segment *seg)
+{
+	const int conn = conn_of(me, &seg->flow);
+
+	if (me == 0 && seg->ctl & CTL_SYN && seg->fast_open_n && s->side[0].app[conn].spoils)
+		seg->fast_open[0] ^= 0x55;
 }
 
 /* RFC 3168 6.1: ECT on text alone, CE never: that is the network's. */
@@ -547,6 +660,7 @@ static void pump(struct sim *s, unsigned me)
 	while (left && engine_output(side->e, s->now, &seg)) {
 		check_ecn(s, me, &seg);
 		watch_output(s, me, &seg);
+		spoil(s, me, &seg);
 		const unsigned pieces = net_send(&s->net, s->now, me, &seg);
 
 		side->pieces_out += pieces;
@@ -597,6 +711,7 @@ static vtime next_event(const struct sim *s)
 		for (unsigned i = 0; i < s->conns; i++) {
 			const struct app *const a = &side->app[i];
 
+			next = vtime_min(next, a->open_at);
 			if (!a->have || a->ended)
 				continue;
 			if (vtime_before(s->now, a->wake))
@@ -735,7 +850,10 @@ static void choose_app(struct sim *s, unsigned me, unsigned conn)
 	const uint32_t mss = s->side[me].params.mss;
 	const uint64_t most = s->plan->mask ? 2500 : mss && mss < 500 ? 6000 : 60000;
 
-	*a = (struct app){ .used = true, .abort_at = VTIME_NEVER, .close_at = VTIME_NEVER };
+	*a = (struct app){ .used = true,
+			   .abort_at = VTIME_NEVER,
+			   .close_at = VTIME_NEVER,
+			   .open_at = VTIME_NEVER };
 	r->s = s->plan->seed * 8 + me * CONNS + conn;
 	(void)rnd(r);
 	a->stream = chance(r, 150) ? 0 : below(r, most);
@@ -755,6 +873,36 @@ static void choose_app(struct sim *s, unsigned me, unsigned conn)
 		a->abort_at = VTIME_NEVER;
 	if (plan_without(s->plan, KNOB_close))
 		a->close_at = VTIME_NEVER;
+}
+
+/* How SYNs are taken: by numbers of its own, which change nothing else of a seed. */
+static void choose_opening(struct sim *s, struct rng *r)
+{
+	r->s = s->plan->seed * 0x5851f42dU + 0x14057b7eU;
+	s->cookies = chance(r, 300) ? COOKIES_ALWAYS : chance(r, 400) ? COOKIES_FEW : COOKIES_NO;
+	s->fast_open = chance(r, 400) && !plan_without(s->plan, KNOB_fastopen);
+	if (plan_without(s->plan, KNOB_cookies))
+		s->cookies = COOKIES_NO;
+}
+
+static void choose_fast_open(struct sim *s, struct rng *r)
+{
+	struct tcp_params *const opens = &s->side[0].params, *const listens = &s->side[1].params;
+
+	if (s->cookies == COOKIES_ALWAYS)
+		listens->syn_cookies = TCP_COOKIES_ALWAYS;
+	if (!s->fast_open)
+		return;
+	opens->fast_open = (int)PICK(r, TCP_FAST_OPEN_CLIENT, TCP_FAST_OPEN_BOTH);
+	listens->fast_open = (int)PICK(r, TCP_FAST_OPEN_SERVER, TCP_FAST_OPEN_SERVER,
+				       TCP_FAST_OPEN_BOTH, TCP_FAST_OPEN_OFF);
+	listens->fast_open_queue = PICK(r, 1, 128);
+	for (unsigned i = 0; i < s->conns; i++) {
+		/* Later ones have the cookie that the first got. */
+		if (i)
+			s->side[0].app[i].open_at = vtime_add(s->now, below(r, 3000000));
+		s->side[0].app[i].spoils = chance(r, 250);
+	}
 }
 
 /* The clock is an input: start it so that an ISN is just below a wrap, of 2^32 or of 2^31. */
@@ -784,7 +932,9 @@ static void make_side(struct sim *s, unsigned me)
 	side->cfg = (struct engine_config){
 		.conns_max = s->plan->mask ? 8 : 64,
 		.listeners_max = 4,
-		.syn_received_max = s->plan->mask ? 4 : 32,
+		.syn_received_max = me == 1 && s->cookies == COOKIES_FEW ? 1
+				    : s->plan->mask                      ? 4
+									 : 32,
 		.time_wait_max = s->plan->mask ? 4 : 32,
 		.chunks_max = chunks,
 		.segment_bytes_max = PICK(r, 0, 0, 4000, 64000),
@@ -805,37 +955,14 @@ static void make_side(struct sim *s, unsigned me)
 	choose_params(s, &side->params);
 }
 
-static struct flow flow_of(bool v6, unsigned conn)
-{
-	struct flow f = { .local = { addr_v4(10, 0, 0, 1), (uint16_t)(PORT + conn) },
-			  .remote = { addr_v4(10, 0, 0, 2), 80 } };
-
-	if (v6 &&
-	    (addr_parse("2001:db8::1", &f.local.addr) || addr_parse("2001:db8::2", &f.remote.addr)))
-		abort();
-	return f;
-}
-
-static void open_conn(struct sim *s, unsigned me, unsigned conn, bool v6)
-{
-	struct side *const side = &s->side[me];
-	struct conn_open open = { .flow = flow_of(v6, conn), .params = side->params };
-	conn_id id;
-
-	open.link_mtu = 1500;
-	if (me)
-		open.flow = (struct flow){ open.flow.remote, open.flow.local, 0 };
-	if (engine_connect(side->e, s->now, &open, &id))
-		fail(s, "side %u: engine_connect", me);
-	adopt(s, me, &side->app[conn], id);
-}
-
 static void begin(struct sim *s)
 {
 	struct rng *const r = &s->rng;
-	const bool v6 = chance(r, 300) && !plan_without(s->plan, KNOB_v6);
+	struct rng opening;
 	listener_id id;
 
+	choose_opening(s, &opening);
+	s->v6 = chance(r, 300) && !plan_without(s->plan, KNOB_v6);
 	s->net.rng = r;
 	s->net.hash = 0xcbf29ce484222325U;
 	s->net.loss_mask = s->plan->mask;
@@ -849,7 +976,7 @@ static void begin(struct sim *s)
 	s->net.down_from = s->net.down_until = VTIME_NEVER;
 	for (unsigned me = 0; me < 2; me++)
 		make_side(s, me);
-	const struct flow f = flow_of(v6, 0);
+	const struct flow f = flow_of(s->v6, 0);
 
 	choose_clock(s, &f);
 	s->start = s->now;
@@ -867,6 +994,7 @@ static void begin(struct sim *s)
 		for (unsigned i = 0; i < s->conns; i++)
 			choose_app(s, me, i);
 	}
+	choose_fast_open(s, &opening);
 	const struct listener_open open = { .local = f.remote,
 					    .params = s->side[1].params,
 					    .backlog = 16 };
@@ -878,8 +1006,9 @@ static void begin(struct sim *s)
 
 		s->simultaneous |= (uint64_t)both << i;
 		if (both)
-			open_conn(s, 1, i, v6);
-		open_conn(s, 0, i, v6);
+			open_conn(s, 1, i);
+		if (both || s->side[0].app[i].open_at.us == UINT64_MAX)
+			open_conn(s, 0, i);
 	}
 }
 
@@ -890,6 +1019,10 @@ static void check_end(struct sim *s, unsigned me)
 
 	engine_counters(side->e, &c);
 	wakes_seen += c.wakes;
+	seen.syn_cookies_accepted += c.syn_cookies_accepted;
+	seen.fast_open_accepted += c.fast_open_accepted;
+	seen.fast_open_refused += c.fast_open_refused;
+	seen.fast_open_lost += c.fast_open_lost;
 	for (unsigned i = 0; i < s->conns; i++) {
 		const struct app *const a = &side->app[i];
 
@@ -990,6 +1123,12 @@ static void run_all(uint64_t n, uint64_t first)
 			fprintf(stderr, "two runs differ\n%s", reproduce);
 			exit(1);
 		}
+	}
+	if (n >= MANY && (!seen.syn_cookies_accepted || !seen.fast_open_accepted ||
+			  !seen.fast_open_refused || !seen.fast_open_lost)) {
+		fprintf(stderr,
+			"no connection came by a SYN cookie, or by each way of a Fast Open one\n");
+		exit(1);
 	}
 	printf("%" PRIu64 " seeds\n", n);
 }

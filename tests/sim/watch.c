@@ -79,7 +79,12 @@ const char *watch_sent(struct watch *w, const struct segment *seg, const struct 
 		return NULL;
 	if (seg->ctl & CTL_SYN)
 		w->we_scale = seg->options & OPT_WSCALE;
-	if (!seq_lt(w->high, end)) { /* again */
+	if (seg->ctl & CTL_SYN && seg_text_len(seg) && !seg->fast_open_n)
+		return "text in a SYN without a Fast Open cookie";
+	if (!seq_lt(w->high, end)) { /* again; RFC 7413 4.2.1: without the option and text */
+		if ((seg->ctl & (CTL_SYN | CTL_ACK)) == CTL_SYN &&
+		    (seg->options & OPT_FAST_OPEN || seg_text_len(seg)))
+			return "a SYN went again with what may be why it was lost";
 		w->again = w->high;
 		w->clean = false;
 		return NULL;
@@ -172,6 +177,13 @@ static const char *check_timer(const struct trace *t, const struct tcp_params *p
 	return NULL;
 }
 
+/* RFC 9293 3.10.4: a CLOSE in SYN-RECEIVED waits until ESTABLISHED, and is the user's all the same. */
+static bool close_waited(const struct trace *t, enum cause phase)
+{
+	return phase == CAUSE_SEGMENT && t->cause == CAUSE_USER && t->from == ST_ESTABLISHED &&
+	       t->to == ST_FIN_WAIT_1;
+}
+
 const char *watch_trace(const struct trace *t, enum cause phase, const struct tcp_params *params,
 			vtime entered)
 {
@@ -180,7 +192,7 @@ const char *watch_trace(const struct trace *t, enum cause phase, const struct tc
 	if (t->kind == TRACE_REFUSED && t->cause != CAUSE_SEGMENT)
 		return "something was refused that is no segment";
 	if (t->kind == TRACE_TRANSITION && t->cause != phase &&
-	    !(phase == CAUSE_USER && t->cause == CAUSE_OPERATOR))
+	    !(phase == CAUSE_USER && t->cause == CAUSE_OPERATOR) && !close_waited(t, phase))
 		return "a transition names a cause that was not there";
 	return t->kind == TRACE_TRANSITION && t->cause == CAUSE_TIMER
 		       ? check_timer(t, params, entered)
