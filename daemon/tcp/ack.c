@@ -23,14 +23,14 @@ static void measure(struct engine *e, struct tcb *t, const struct segment *seg, 
 		if (seq_lt(ack, t->snd.timed_end))
 			return;
 		t->snd.timing = t->snd.ambiguous = false;
-		rtt_sample(t, vtime_since(e->now, t->snd.timed_at));
+		rtt_sample(t, e->now, vtime_since(e->now, t->snd.timed_at));
 	} else if (t->snd.ambiguous && t->timestamps && seg->options & OPT_TIMESTAMPS &&
 		   seg->ts_ecr && tcb_syn_acked(t)) {
 		const uint32_t ms = seq_sub((seqno){ tcb_ts_now(e, t) }, (seqno){ seg->ts_ecr });
 
 		t->snd.ambiguous = false;
 		if (ms < RTT_MOST_MS) /* the clock's grain is the least that it can measure */
-			rtt_sample(t, ms ? ms * 1000ULL : 1000);
+			rtt_sample(t, e->now, ms ? ms * 1000ULL : 1000);
 	}
 }
 

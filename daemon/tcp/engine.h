@@ -138,7 +138,8 @@ struct conn_status {
 	const char *congestion_control; /* the algorithm's name */
 	uint32_t snd_mss, rcv_mss;
 	uint32_t path_mtu; /* octets of an IP packet: the link's, or less when the path said so */
-	uint32_t srtt_us, rttvar_us, rttmin_us; /* 0 until measured */
+	uint32_t srtt_us, rttvar_us;
+	uint32_t rttmin_us; /* least of the last 2.5 to 5 minutes; all three 0 until measured */
 	uint32_t rto_us;
 	uint64_t user_timeout_us; /* in force, RFC 5482 counted in; 0: for ever */
 	uint64_t peer_user_timeout_us; /* what the peer said by that option; 0: nothing */

@@ -342,6 +342,8 @@ BOTH_WAYS congestion(struct coder *c, struct tcb *t)
 	u32(c, &t->rtt.srtt_8);
 	u32(c, &t->rtt.var_4);
 	u32(c, &t->rtt.min_us);
+	u32(c, &t->rtt.stretch);
+	near32(c, &t->rtt.stretch_us, t->rtt.min_us);
 	u32(c, &t->rtt.rto_us);
 	u8(c, &t->rtt.backoffs);
 	if (t->cc.hystart.on)

@@ -147,7 +147,8 @@ struct tcb {
 	struct {
 		uint32_t srtt_8; /* SRTT in 1/8 us; 0: not measured */
 		uint32_t var_4; /* RTTVAR in 1/4 us */
-		uint32_t min_us;
+		uint32_t min_us; /* the least of some minutes: see keep_least() */
+		uint32_t stretch, stretch_us; /* which of them this is, and its least */
 		uint32_t rto_us; /* without backoff */
 		uint8_t backoffs; /* in a row */
 	} rtt;
@@ -569,7 +570,7 @@ bool tcb_in_doubt(const struct tcb *t);
 
 /* rtt.c */
 void rtt_open(struct tcb *t);
-void rtt_sample(struct tcb *t, uint64_t us);
+void rtt_sample(struct tcb *t, vtime now, uint64_t us);
 /* Its bounds have changed. */
 void rtt_refit(struct tcb *t);
 /* At ESTABLISHED, when the SYN was sent more than once: RFC 6298 5.7. */

@@ -47,7 +47,7 @@ static void sample(struct tcb *t, struct oracle *o, uint64_t us)
 {
 	const double slack = 2 + (double)us / 1000000;
 
-	rtt_sample(t, us);
+	rtt_sample(t, (vtime){ 0 }, us);
 	oracle_sample(o, (double)us);
 	assert_within(rtt_smoothed_us(t), o->srtt, slack);
 	assert_within(rtt_variation_us(t), o->var, slack);
@@ -100,6 +100,30 @@ static void test_rfc6298_2_3_steady(void **state)
 	}
 }
 
+/* RFC 8985 6.2 step 1: the least of the last minutes, in stretches of 150 s. */
+static void test_rfc8985_6_2_least_of_some_minutes(void **state)
+{
+	static const struct {
+		unsigned s, us, least;
+	} steps[] = {
+		{ 1, 900, 900 },   { 2, 500, 500 },
+		{ 149, 800, 500 }, { 151, 700, 500 }, /* the last stretch counts */
+		{ 299, 650, 500 }, { 300, 800, 650 }, /* no more: the one behind it does */
+		{ 600, 900, 900 }, /* after a pause none does */
+		{ 749, 950, 900 }, { 751, 990, 900 },
+		{ 900, 995, 990 }, { 901, 100, 100 },
+	};
+	struct tcb t;
+
+	(void)state;
+	begin(&t);
+	t.created_at.us = 7000000;
+	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		rtt_sample(&t, vtime_add(t.created_at, steps[i].s * 1000000ULL), steps[i].us);
+		assert_int_equal(t.rtt.min_us, steps[i].least);
+	}
+}
+
 static void test_extremes(void **state)
 {
 	struct oracle o = { 0, 0 };
@@ -107,7 +131,7 @@ static void test_extremes(void **state)
 
 	(void)state;
 	begin(&t);
-	rtt_sample(&t, 0); /* the clock stood still */
+	rtt_sample(&t, (vtime){ 0 }, 0); /* the clock stood still */
 	assert_int_equal(rtt_smoothed_us(&t), 1);
 	begin(&t);
 	assert_int_equal(rtt_smoothed_us(&t), 0);
@@ -115,8 +139,8 @@ static void test_extremes(void **state)
 	sample(&t, &o, 1);
 	sample(&t, &o, 1 << 28);
 	begin(&t);
-	rtt_sample(&t, UINT64_MAX);
-	rtt_sample(&t, UINT64_MAX);
+	rtt_sample(&t, (vtime){ 0 }, UINT64_MAX);
+	rtt_sample(&t, (vtime){ 0 }, UINT64_MAX);
 	assert_int_equal(rtt_smoothed_us(&t), 1 << 28);
 	assert_int_equal(rtt_rto_us(&t), params.rto_max_us);
 }
@@ -126,6 +150,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rfc6298_2_3_no_bias),
 		cmocka_unit_test(test_rfc6298_2_3_steady),
+		cmocka_unit_test(test_rfc8985_6_2_least_of_some_minutes),
 		cmocka_unit_test(test_extremes),
 	};
 
