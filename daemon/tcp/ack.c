@@ -140,6 +140,11 @@ void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno
 	if (tcb_flight(t) == 0)
 		t->snd.fast = t->snd.tail_probe = false;
 	recovery_cumulative(e, t);
+	/* Without a scoreboard, which knows what left in one go. */
+	if ((!t->hole.passed || t->hole.vanished) && !recovery_board(e, t))
+		tcb_arrived_at_once(t, text);
+	if (t->hole.trial)
+		tcb_trial_acked(e, t);
 	congestion_acked(e, t, n);
 	keep_behind(t);
 	restart_timers(e, t);

@@ -81,10 +81,10 @@ void tcb_limit_handshake(struct engine *e, struct tcb *t)
 /* MUST-16: Eff.snd.MSS = min(SendMSS + 20, MMS_S) - TCPhdrsize - IPoptionsize. DEVIATION(MUST-16): an MSS
  * below 48 is taken for 48, as deployed stacks do: no peer makes us send a header for each octet.
  */
-static uint32_t effective_mss(const struct tcb *t)
+uint32_t tcb_mss_by(const struct tcb *t, uint32_t mtu)
 {
 	const bool v4 = addr_is_v4(&t->flow.remote.addr);
-	const uint32_t path = mss_of_link((uint16_t)tcb_path_mtu(t), v4);
+	const uint32_t path = mss_of_link((uint16_t)mtu, v4);
 	const uint32_t mss = max_u32(min_u32(t->snd.mss_peer, path), MSS_LEAST);
 
 	return t->timestamps ? mss - TCP_TIMESTAMPS_BYTES : mss;
@@ -92,7 +92,7 @@ static uint32_t effective_mss(const struct tcb *t)
 
 void tcb_fit_mss(struct tcb *t)
 {
-	t->snd.mss = effective_mss(t);
+	t->snd.mss = tcb_mss_by(t, tcb_path_mtu(t));
 	t->cc.cwnd = max_u32(t->cc.cwnd, t->snd.mss);
 }
 

@@ -322,6 +322,7 @@ struct plan {
 	unsigned sacks; /* blocks in that option */
 	bool fin;
 	bool probe; /* into a closed window */
+	bool larger; /* than the path is known to take */
 };
 
 static bool may_send_text(const struct tcb *t)
@@ -462,6 +463,20 @@ static bool plan_tail_probe(const struct engine *e, const struct tcb *t, struct 
 	return true;
 }
 
+/* Does the path take larger segments again? */
+static bool plan_larger(const struct engine *e, const struct tcb *t, struct plan *p,
+			uint32_t queued, uint32_t room)
+{
+	const uint32_t mss = tcb_larger_mss(t);
+
+	if (mss <= t->snd.mss || p->sacks || !seq_eq(p->at, t->snd.nxt) || queued < 2 * mss ||
+	    min_u32(room, congestion_room(e, t, p->at)) < mss)
+		return false;
+	p->n = p->piece = mss;
+	p->larger = true;
+	return true;
+}
+
 static bool plan_text(const struct engine *e, struct tcb *t, struct plan *ret)
 {
 	/* SHLD-15: nothing new goes beyond the right edge, also when the peer moved it left; SHLD-16: what is
@@ -487,7 +502,7 @@ static bool plan_text(const struct engine *e, struct tcb *t, struct plan *ret)
 	}
 	if (fast || t->snd.force)
 		p.n = min_u32(min_u32(queued, room), p.piece);
-	else
+	else if (!t->hole.raise || !plan_larger(e, t, &p, queued, room))
 		p.n = cut(e, t, &p, min_u32(min_u32(queued, room), congestion_room(e, t, p.at)),
 			  queued);
 	p.fin = t->snd.fin_queued && p.n < room && seq_eq(seq_add(p.at, p.n), end);
@@ -512,6 +527,10 @@ static void sent(struct engine *e, struct tcb *t, const struct plan *p)
 	t->snd.nxt = seq_max(t->snd.nxt, next);
 	if (p->n % p->piece)
 		t->snd.small_end = seq_max(t->snd.small_end, seq_add(p->at, p->n));
+	if (p->larger)
+		tcb_larger_sent(t, next);
+	else if (again && t->hole.trial == TRIAL_LARGER && seq_lt(p->at, t->hole.end))
+		tcb_larger_lost(e, t);
 	if (again)
 		count_again(e, t, pieces_of(p, again), min_u32(again, p->n));
 	else if (!t->snd.timing && !p->probe)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the path carries: RFC 1191 and RFC 8201, believed only as far as RFC 5927 7 allows; and the paths
- * that drop large packets without a word (RFC 2923 2.1), in the simple form of RFC 4821: large segments time
- * out, so smaller ones are tried.
+ * that drop large packets without a word (RFC 2923 2.1), in a simple form of RFC 4821: full segments time out, so
+ * the next goes as a smaller one. When that passes, and no full one has ever passed, large ones vanish. Where
+ * they did pass before, random loss may look like that: full ones are tried once more. Much later one larger
+ * segment is sent, and when it passes, the others are as large.
  */
 #include <errno.h>
 
@@ -14,7 +16,9 @@ enum {
 	MTU4_LEAST =
 		552, /* below it an attacker gains more than any real path needs: RFC 5927 7.2 */
 	MTU6_LEAST = 1280, /* RFC 8200 5 */
-	SUSPICIOUS = 2, /* timeouts in a row of a full segment */
+	SUSPICIOUS = 2, /* timeouts of a full segment, while none passes */
+	PROOFS = 2, /* smaller ones that passed in its place, where full ones once did */
+	VANISHED_MAX = 15,
 };
 
 static bool is_v4(const struct tcb *t)
@@ -47,6 +51,7 @@ static uint32_t plateau_below(uint32_t bytes)
 
 static void set_path_mtu(struct engine *e, struct tcb *t, uint32_t mtu)
 {
+	t->hole = (struct hole){ .passed = t->hole.passed };
 	t->path_mtu = (uint16_t)mtu;
 	timer_set(e, t, TIMER_PATH_MTU, vtime_add(e->now, LIFE_US));
 	tcb_fit_mss(t);
@@ -91,31 +96,123 @@ void tcb_too_big(struct engine *e, struct tcb *t, const struct icmp_message *m)
 		send_again(e, t);
 }
 
+/* The k-th step below, or the last that there is; 0: there is none. */
+static uint32_t step_below(const struct tcb *t, uint32_t bytes, unsigned k)
+{
+	static const uint16_t steps[] = { 1500, MTU6_LEAST, 576 };
+	const uint32_t least = is_v4(t) ? 576 : MTU6_LEAST;
+	uint32_t found = 0;
+
+	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]) && k; i++)
+		if (steps[i] < bytes && steps[i] >= least) {
+			found = steps[i];
+			k--;
+		}
+	return found;
+}
+
 /* RFC 4821 7.7, RFC 8899 4.3: large segments may vanish where small ones pass. */
 void tcb_suspect_black_hole(struct engine *e, struct tcb *t)
 {
-	static const uint16_t steps[] = { 1500, MTU6_LEAST, 576 };
-	const uint32_t bytes = t->snd.mss + headers(t);
-	const uint32_t least = is_v4(t) ? 576 : MTU6_LEAST;
+	struct hole *const h = &t->hole;
+	uint32_t mtu;
 
-	if (!t->params->black_hole_detection || t->rtt.backoffs % SUSPICIOUS || !tcb_syn_acked(t) ||
-	    t->sendq.used < t->snd.mss)
+	(void)e;
+	if (!t->params->black_hole_detection || !tcb_syn_acked(t) || t->sendq.used < t->snd.mss ||
+	    h->trial == TRIAL_LARGER)
 		return;
-	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		if (steps[i] >= bytes || steps[i] < least)
-			continue;
-		e->counters.black_holes++;
-		set_path_mtu(e, t, steps[i]);
-		t->cc.cwnd = t->snd.mss; /* the loss window of the smaller segment */
+	if (h->vanished < VANISHED_MAX)
+		h->vanished++;
+	if (h->trial == TRIAL_NONE) {
+		h->full_mtu = t->path_mtu;
+		h->full_mss = t->snd.mss;
+	}
+	mtu = step_below(t, h->full_mss + headers(t), h->vanished / SUSPICIOUS);
+	if (mtu == 0)
 		return;
+	h->trial = TRIAL_SMALLER;
+	t->path_mtu = (uint16_t)mtu;
+	tcb_fit_mss(t);
+	t->cc.cwnd = t->snd.mss; /* the loss window of the smaller segment */
+}
+
+/* The trial is over, and nothing follows from it. */
+static void full_again(struct tcb *t)
+{
+	t->hole.trial = TRIAL_NONE;
+	t->path_mtu = t->hole.full_mtu;
+	tcb_fit_mss(t);
+}
+
+void tcb_full_passed(struct tcb *t, uint32_t octets)
+{
+	struct hole *const h = &t->hole;
+
+	if (h->trial == TRIAL_SMALLER && octets < h->full_mss)
+		return;
+	if (h->trial == TRIAL_SMALLER)
+		full_again(t);
+	h->passed = true;
+	h->vanished = h->proofs = 0;
+}
+
+static void smaller_passed(struct engine *e, struct tcb *t)
+{
+	struct hole *const h = &t->hole;
+
+	if (h->passed && ++h->proofs < PROOFS) {
+		full_again(t);
+		return;
+	}
+	e->counters.black_holes++;
+	set_path_mtu(e, t, t->path_mtu);
+	h->passed = h->silent = true;
+}
+
+/* RFC 4821 7.3, 7.5: one segment, with others behind it so that its loss is soon known. 0: not now. */
+uint32_t tcb_larger_mss(const struct tcb *t)
+{
+	const uint32_t link = t->link_mtu ? t->link_mtu : UINT16_MAX;
+
+	return t->cc.recovering || t->rtt.backoffs || t->hole.vanished ? 0 : tcb_mss_by(t, link);
+}
+
+void tcb_larger_sent(struct tcb *t, seqno end)
+{
+	t->hole.raise = false;
+	t->hole.trial = TRIAL_LARGER;
+	t->hole.end = end;
+}
+
+void tcb_larger_lost(struct engine *e, struct tcb *t)
+{
+	t->hole.trial = TRIAL_NONE;
+	timer_set(e, t, TIMER_PATH_MTU, vtime_add(e->now, LIFE_US));
+}
+
+void tcb_trial_acked(struct engine *e, struct tcb *t)
+{
+	if (t->hole.trial == TRIAL_SMALLER) {
+		smaller_passed(e, t);
+	} else if (seq_le(t->hole.end, t->snd.una)) {
+		t->hole = (struct hole){ .passed = true };
+		t->path_mtu = 0;
+		tcb_fit_mss(t);
 	}
 }
 
 void tcb_path_mtu_aged(struct tcb *t)
 {
 	timer_clear(t, TIMER_PATH_MTU);
-	t->path_mtu = 0;
-	tcb_fit_mss(t);
+	if (t->hole.trial == TRIAL_SMALLER) {
+		t->hole.full_mtu = 0;
+	} else if (t->hole.silent) {
+		t->hole.raise = true;
+	} else {
+		t->path_mtu = 0;
+		t->hole.passed = false;
+		tcb_fit_mss(t);
+	}
 }
 
 int conn_set_mtu(struct engine *e, vtime now, conn_id id, uint16_t link_mtu)
@@ -130,6 +227,7 @@ int conn_set_mtu(struct engine *e, vtime now, conn_id id, uint16_t link_mtu)
 	if (link_mtu == 0 || link_mtu == t->link_mtu)
 		return 0;
 	t->link_mtu = link_mtu;
+	t->hole.passed = false;
 	if (t->state != ST_SYN_SENT) /* the peer's MSS is known */
 		tcb_fit_mss(t);
 	tcb_want_output(e, t);

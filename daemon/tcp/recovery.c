@@ -231,6 +231,7 @@ static void run_arrived(void *arg, const struct run *run)
 	const uint32_t len = seq_sub(run->right, run->left);
 
 	r->news.delivered += len;
+	tcb_arrived_at_once(a->t, len);
 	if (!(run->is & RUN_AGAIN)) {
 		r->news.original |= seq_le(run->right, a->t->cc.recover);
 		if (seq_lt(run->right, r->news.fack))

@@ -208,6 +208,7 @@ static const uint16_t flags[] = {
 	FLAG(fast_open.early),
 	FLAG(rcv.urgent),
 	FLAG(uto.owed),
+	FLAG(hole.passed),
 #undef FLAG
 };
 /* clang-format on */
@@ -352,6 +353,21 @@ BOTH_WAYS congestion(struct coder *c, struct tcb *t)
 		cubic(c, t);
 }
 
+/* Nothing, most of the time. */
+BOTH_WAYS path(struct coder *c, struct tcb *t)
+{
+	struct hole *const h = &t->hole;
+	uint32_t x = t->path_mtu | (uint32_t)h->vanished << 16 | (uint32_t)h->proofs << 20 |
+		     (uint32_t)h->silent << 24 | (uint32_t)h->raise << 25;
+
+	u32(c, &x);
+	t->path_mtu = (uint16_t)(x & UINT16_MAX);
+	h->vanished = x >> 16 & 15;
+	h->proofs = x >> 20 & 15;
+	h->silent = x >> 24 & 1;
+	h->raise = x >> 25 & 1;
+}
+
 BOTH_WAYS counts(struct coder *c, struct tcb *t)
 {
 	u64(c, &t->bytes_in);
@@ -390,7 +406,7 @@ BOTH_WAYS fields(const struct engine *e, struct coder *c, struct tcb *t)
 	u32(c, &t->listener.slot);
 	u32(c, &t->listener.gen);
 	u16(c, &t->link_mtu);
-	u16(c, &t->path_mtu);
+	path(c, t);
 	u8(c, &closed_by);
 	u8(c, &soft_error);
 	u32(c, &t->challenges.n);
@@ -433,6 +449,10 @@ static void settle(struct tcb *t)
 	t->challenges.n = challenges.n;
 	if (challenges.n)
 		t->challenges.since = challenges.since;
+	t->hole.trial = TRIAL_NONE; /* of what was in flight */
+	t->hole.full_mtu = 0;
+	t->hole.full_mss = 0;
+	t->hole.end = (seqno){ 0 };
 	t->cc.frto_room = 0; /* for FRTO_SECOND, which needs something in flight */
 	if (!t->timestamps) {
 		t->ts.recent = t->ts.offset = 0;

@@ -41,6 +41,19 @@ struct sizing {
 	vtime edge_at;
 };
 
+/* Do full segments vanish, where smaller ones pass? RFC 4821. */
+struct hole {
+	bool passed; /* a full segment has arrived at the peer */
+	bool silent; /* path_mtu is lower because they vanished, and nobody said why */
+	bool raise; /* a larger segment is to be tried */
+	uint8_t vanished; /* timeouts of a full segment since one passed, at most 15 */
+	uint8_t proofs; /* smaller ones that passed in its place since then */
+	enum { TRIAL_NONE, TRIAL_SMALLER, TRIAL_LARGER } trial; /* is out */
+	uint16_t full_mtu; /* TRIAL_SMALLER: path_mtu before */
+	uint32_t full_mss; /* and snd.mss */
+	seqno end; /* TRIAL_LARGER: of that segment */
+};
+
 struct tcb {
 	struct flow flow; /* for as long as it lives: MUST-45 */
 	uint32_t slot; /* which names it */
@@ -177,6 +190,7 @@ struct tcb {
 	listener_id listener; /* passive */
 	uint16_t link_mtu;
 	uint16_t path_mtu; /* lower than the link's; 0: none known. Until TIMER_PATH_MTU */
+	struct hole hole;
 	vtime created_at, opened_at, closed_at, state_since;
 	uint64_t bytes_in, bytes_out, segments_in, segments_out;
 	uint64_t retransmitted_segments, retransmitted_bytes;
@@ -534,6 +548,8 @@ void tcb_opened(struct engine *e, struct tcb *t);
 void tcb_established(struct engine *e, struct tcb *t);
 /* snd.mss from what the peer, the link and the path take. */
 void tcb_fit_mss(struct tcb *t);
+/* The same of a path that takes packets of so many octets. */
+uint32_t tcb_mss_by(const struct tcb *t, uint32_t mtu);
 
 /* ack.c */
 enum verdict { CONTINUE, DONE };
@@ -631,6 +647,21 @@ void tcb_too_big(struct engine *e, struct tcb *t, const struct icmp_message *m);
 /* After a retransmission timeout: are the segments too large for the path? */
 void tcb_suspect_black_hole(struct engine *e, struct tcb *t);
 void tcb_path_mtu_aged(struct tcb *t);
+/* So many octets that left in full segments have arrived. */
+void tcb_full_passed(struct tcb *t, uint32_t octets);
+/* What was acknowledged may be the segment that was on trial. */
+void tcb_trial_acked(struct engine *e, struct tcb *t);
+/* Text octets of the segment that is to be tried, with hole.raise; 0: not now. It was sent; it goes again. */
+uint32_t tcb_larger_mss(const struct tcb *t);
+void tcb_larger_sent(struct tcb *t, seqno end);
+void tcb_larger_lost(struct engine *e, struct tcb *t);
+
+/* So many octets that left in one go have arrived. */
+static inline void tcb_arrived_at_once(struct tcb *t, uint32_t octets)
+{
+	if ((!t->hole.passed || t->hole.vanished) && octets >= t->snd.mss)
+		tcb_full_passed(t, octets);
+}
 
 /* user_calls.c */
 void tcb_close_now(struct engine *e, struct tcb *t, enum cause cause);
