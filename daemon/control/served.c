@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "config/tcp.h"
 #include "control/options.h"
 #include "host/sockets.h"
 #include "worker/crew.h"
@@ -38,6 +39,7 @@ struct listen_op {
 	struct worker_request req;
 	struct served *ls;
 	uint64_t id;
+	struct served_params params; /* of WORKER_SET_PARAMS */
 	served_done_fn *done; /* NULL: nobody waits */
 	void *arg;
 };
@@ -454,6 +456,14 @@ static int check_room(const struct served *ls, const struct endpoint *address,
 	return 0;
 }
 
+static struct served_params params_of(const struct config_listener *spec)
+{
+	struct served_params p = { .tcp = spec->tcp };
+
+	memcpy(p.from, spec->tcp_from, sizeof(p.from));
+	return p;
+}
+
 /* After the checks. fd: see served_open_stream(); -1: none. */
 static int open_checked(struct served *ls, const struct config_listener *spec, bool configured,
 			int fd, served_done_fn *done, void *arg, struct errmsg *ret_err)
@@ -468,6 +478,7 @@ static int open_checked(struct served *ls, const struct config_listener *spec, b
 		return rc;
 	l = &ls->list[ls->n++];
 	*l = (struct listener){ .id = ++ls->last_id, .configured = configured, .spec = *spec };
+	l->taken = params_of(spec);
 	op = op_new(ls, WORKER_LISTEN, l->id, done, arg);
 	rc = op ? request_fill(ls, &op->req, l, ret_err) : errmsg(ret_err, -ENOMEM, "no memory");
 	if (!rc) {
@@ -542,24 +553,51 @@ int served_close(struct served *ls, const struct endpoint *address, served_done_
 	return rc;
 }
 
+static int ask_params(struct served *ls, uint64_t id, const struct served_params *params,
+		      void (*answered)(struct listen_op *op), served_done_fn *done, void *arg,
+		      struct errmsg *ret_err)
+{
+	struct listen_op *op = op_new(ls, WORKER_SET_PARAMS, id, done, arg);
+
+	if (!op)
+		return errmsg(ret_err, -ENOMEM, "no memory");
+	op->params = *params;
+	op->req.set_params.id = id;
+	op->req.set_params.params = params->tcp;
+	return op_send(op, answered, ret_err);
+}
+
+/* Refused: it is as it was, also for a worker that had taken it, but for what was asked for since. */
+static void on_params(struct listen_op *op)
+{
+	struct listener *l = find_id(op->ls, op->id);
+	struct errmsg err;
+
+	if (l && op->req.rc == 0) {
+		l->taken = op->params;
+	} else if (l && op->ls->crew && op->req.rc != -ENOENT &&
+		   config_tcp_eq(&l->spec.tcp, &op->params.tcp)) {
+		l->spec.tcp = l->taken.tcp;
+		memcpy(l->spec.tcp_from, l->taken.from, sizeof(l->spec.tcp_from));
+		if (ask_params(op->ls, l->id, &l->taken, op_finish, NULL, NULL, &err) < 0)
+			log_warning("listener %s: %s", l->spec.name, err.text);
+	}
+	op_finish(op);
+}
+
 int served_set_params(struct served *ls, const struct config_listener *spec, served_done_fn *done,
 		      void *arg, struct errmsg *ret_err)
 {
+	const struct served_params params = params_of(spec);
 	struct listener *l = find_address(ls, &spec->address);
-	struct listen_op *op;
 	int rc;
 
 	if (!l)
 		return not_found(&spec->address, ret_err);
-	op = op_new(ls, WORKER_SET_PARAMS, l->id, done, arg);
-	if (!op)
-		return errmsg(ret_err, -ENOMEM, "no memory");
-	op->req.set_params.id = l->id;
-	op->req.set_params.params = spec->tcp;
-	rc = op_send(op, op_finish, ret_err);
+	rc = ask_params(ls, l->id, &params, on_params, done, arg, ret_err);
 	if (rc == 0) {
-		l->spec.tcp = spec->tcp;
-		memcpy(l->spec.tcp_from, spec->tcp_from, sizeof(l->spec.tcp_from));
+		l->spec.tcp = params.tcp;
+		memcpy(l->spec.tcp_from, params.from, sizeof(l->spec.tcp_from));
 	}
 	return rc;
 }

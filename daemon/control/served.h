@@ -31,7 +31,12 @@ struct listener {
 	uint64_t id; /* names it to the worker */
 	enum listener_state state;
 	bool configured; /* by the configuration; else by `listen` */
-	struct config_listener spec;
+	struct config_listener
+		spec; /* its parameters: as asked for; when they are refused, as before */
+	struct served_params {
+		struct tcp_params tcp;
+		uint8_t from[CONFIG_KEYS_MAX]; /* as spec.tcp_from */
+	} taken; /* that the workers have said yes to */
 };
 
 struct served;
@@ -72,7 +77,7 @@ int served_open_stream(struct served *ls, const struct config_listener *spec, in
 int served_close(struct served *ls, const struct endpoint *address, served_done_fn *done, void *arg,
 		 struct errmsg *ret_err);
 /* The [Tcp] parameters of `spec` for connections from now on, and whose they are. spec may be what
- * served_find() gave, changed. */
+ * served_find() gave, changed. When they are refused, those before are in force again. */
 int served_set_params(struct served *ls, const struct config_listener *spec, served_done_fn *done,
 		      void *arg, struct errmsg *ret_err);
 /* [Tcp] as it is for what comes to no listener: Blackhole, DropSynFin. */

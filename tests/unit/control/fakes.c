@@ -192,7 +192,11 @@ static void answer(struct worker_request *req)
 			break;
 		}
 		fake.params_set++;
-		fake.params = req->set_params.params;
+		if (fake.params_rc)
+			req->rc = errmsg(&req->err, fake.params_rc, "no set is left");
+		else
+			fake.params = req->set_params.params;
+		fake.params_rc = 0;
 		break;
 	case WORKER_SEND_URGENT:
 		req->rc = fake.end_rc;

@@ -36,6 +36,7 @@ struct fake {
 	bool drain; /* WORKER_UNLISTEN leaves them, draining */
 	struct tcp_params unserved; /* WORKER_SET_PARAMS for what comes to no listener */
 	unsigned params_set; /* WORKER_SET_PARAMS */
+	int params_rc; /* what the next of them for a listener ends by */
 	struct tcp_params params; /* of the last of them */
 	struct tcp_params conn_params; /* of every connection; WORKER_SET_CONNECTION changes them */
 

@@ -1256,6 +1256,31 @@ static void test_set_for_a_listener(void **state)
 	(void)close(fd);
 }
 
+/* What the engine refused is not shown; a worker that had taken it goes back. */
+static void test_set_for_a_listener_is_refused(void **state)
+{
+	const int fd = dial("control.sock");
+
+	(void)state;
+	listen_at(fd, "10.0.0.2:7", "");
+	json_decref(
+		call(fd, "set.tcp", "{\"key\":\"DSCP\",\"value\":9,\"listener\":\"10.0.0.2:7\"}"));
+	fake.params_rc = -ENOBUFS;
+	expect_call_error(fd, "set.tcp",
+			  "{\"key\":\"DSCP\",\"value\":46,\"listener\":\"10.0.0.2:7\"}",
+			  PROTO_REFUSED, "no set is left");
+	assert_string_equal(shown(fd, "{\"listener\":\"10.0.0.2:7\"}", "DSCP"),
+			    "9 listener run time");
+	assert_int_equal(fake.params.dscp, 9);
+	assert_int_equal(fake.params_set, 3);
+	fake.params_rc = -ENOBUFS;
+	expect_call_error(fd, "set.tcp",
+			  "{\"key\":\"TTL\",\"value\":3,\"listener\":\"10.0.0.2:7\"}",
+			  PROTO_REFUSED, "no set is left");
+	assert_string_equal(shown(fd, "{\"listener\":\"10.0.0.2:7\"}", "TTL"), "64 daemon default");
+	(void)close(fd);
+}
+
 static void test_set_for_a_connection(void **state)
 {
 	const int fd = dial("control.sock");
@@ -1409,6 +1434,7 @@ int main(void)
 		TEST(test_no_stream_in_a_batch),
 		TEST(test_set_for_the_daemon),
 		TEST(test_set_for_a_listener),
+		TEST(test_set_for_a_listener_is_refused),
 		TEST(test_set_for_a_connection),
 		TEST(test_what_set_refuses),
 		TEST(test_status_and_services),
