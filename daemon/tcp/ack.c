@@ -266,7 +266,7 @@ static enum verdict ack_syn_received(struct engine *e, struct tcb *t, const stru
 	if (!seq_lt(t->snd.una, seg->ack) || seq_lt(t->snd.nxt, seg->ack)) {
 		e->counters.drop_bad_ack++;
 		refuse(e, t, RULE_ARRIVES_ACK);
-		reply_reset(e, seg, t->params->ttl, t->params->dscp);
+		reply_reset(e, seg, t->params->ttl, t->params->dscp, t->flow_label);
 		return DONE;
 	}
 	if (t->passive && l && l->room == 0 && !t->opened) { /* as if it were lost */

@@ -195,7 +195,8 @@ int engine_listen(struct engine *e, vtime now, const struct listener_open *open,
 int engine_unlisten(struct engine *e, vtime now, listener_id id);
 /* The parameters of connections accepted from now on. -ENOBUFS: too many different sets. */
 int engine_listener_set_params(struct engine *e, listener_id id, const struct tcp_params *params);
-/* DropSynFin, Blackhole, TTL and DSCP where there is neither a connection nor a listener. Off, off, 64 and 0 at first.
+/* DropSynFin, Blackhole, TTL, DSCP and Personality where there is neither a connection nor a listener. Off, off, 64,
+ * 0 and linux at first.
  */
 void engine_set_unserved(struct engine *e, const struct tcp_params *params);
 /* How many more of its connections may open: what its program has not accepted is limited, as listen(2) has

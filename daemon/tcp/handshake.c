@@ -63,6 +63,7 @@ void tcb_open(struct engine *e, struct tcb *t, const struct tcp_params *params, 
 	t->sack = params->sack;
 	t->ts.offset = isn_ts_offset(e, &t->flow);
 	t->snd.ip_id = isn_ip_id(e, t);
+	t->flow_label = personality_flow_label(e, params->personality, &t->flow);
 	uto_open(e, t, NULL);
 	tcb_set_iss(t, engine_isn(e, &t->flow, e->now));
 	t->snd.mss = min_u32(mss_default(v4), mss);

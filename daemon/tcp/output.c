@@ -58,6 +58,7 @@ static void fill_plain(struct segment *out, const struct flow *f, uint8_t ctl, s
 	out->tos = 0;
 	out->layout = LAYOUT_LINUX;
 	out->ip_id = 0;
+	out->flow_label = 0;
 	out->spans_n = 0;
 }
 
@@ -70,7 +71,8 @@ struct segment *reply_next(struct engine *e, uint32_t spared)
 	return &e->replies[(e->replies_head + e->replies_n++) % REPLIES_MAX];
 }
 
-void reply_reset(struct engine *e, const struct segment *in, uint8_t ttl, uint8_t dscp)
+void reply_reset(struct engine *e, const struct segment *in, uint8_t ttl, uint8_t dscp,
+		 uint32_t flow_label)
 {
 	struct segment *r = reply_next(e, 0);
 
@@ -83,6 +85,7 @@ void reply_reset(struct engine *e, const struct segment *in, uint8_t ttl, uint8_
 		return;
 	r->ttl = ttl; /* MUST-49 */
 	r->tos = (uint8_t)(dscp << 2);
+	r->flow_label = flow_label;
 }
 
 static void output_reply(struct engine *e, struct segment *out)
@@ -147,6 +150,7 @@ static void fill(const struct engine *e, struct tcb *t, struct segment *out, seq
 	out->ttl = t->params->ttl; /* MUST-49 */
 	out->tos = (uint8_t)(t->params->dscp << 2); /* MUST-48, SHLD-22 */
 	out->layout = personality_layout(t);
+	out->flow_label = t->flow_label;
 	if (t->timestamps) {
 		out->options = OPT_TIMESTAMPS;
 		out->ts_val = tcb_ts_now(e, t);
@@ -188,6 +192,7 @@ static void output_reset(struct engine *e, struct tcb *t, struct segment *out)
 	out->ttl = t->params->ttl;
 	out->tos = (uint8_t)(t->params->dscp << 2);
 	out->ip_id = personality_ip_id(t, 1);
+	out->flow_label = t->flow_label;
 	t->rst_owed = false;
 	t->segments_out++;
 	e->counters.resets_out++;

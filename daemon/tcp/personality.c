@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a fingerprint sees, by system: layout of options, first window, scale, IP identification. Nothing
+/* What a fingerprint sees, by system: layout of options, first window, scale, IP identification, flow label. Nothing
  * here changes what TCP does, but for how large the receive buffer of a FreeBSD is.
  *
  *	linux	net/ipv4: tcp_select_initial_window(), tcp_options_write(), ip_select_ident()
@@ -62,6 +62,14 @@ uint16_t personality_syn_window(const struct tcb *t, uint32_t window)
 bool personality_rounds_down(const struct tcb *t)
 {
 	return t->params->personality == TCP_AS_FREEBSD;
+}
+
+/* RFC 6437 3: both systems label each flow, unless they are told not to (auto_flowlabels, auto_flowlabel). */
+uint32_t personality_flow_label(const struct engine *e, int personality, const struct flow *f)
+{
+	const bool none = personality == TCP_AS_PLAIN || addr_is_v4(&f->remote.addr);
+
+	return none ? 0 : isn_flow_label(e, f);
 }
 
 /* RFC 6864 4.1: a packet that is never fragmented may have any. Linux counts in a connection, and says 0 where

@@ -405,6 +405,8 @@ BOTH_WAYS fields(const struct engine *e, struct coder *c, struct tcb *t)
 	u64(c, &t->cookie);
 	u32(c, &t->listener.slot);
 	u32(c, &t->listener.gen);
+	if (!addr_is_v4(&t->flow.remote.addr))
+		u32(c, &t->flow_label);
 	u16(c, &t->link_mtu);
 	path(c, t);
 	u8(c, &closed_by);

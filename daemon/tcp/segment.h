@@ -76,6 +76,7 @@ struct segment {
 	uint8_t tos; /* DSCP and ECN octet */
 	uint8_t layout; /* out: enum seg_layout */
 	uint16_t ip_id; /* out, IPv4: of the first piece; each further one has the next */
+	uint32_t flow_label; /* out, IPv6: 20 bits; 0: none */
 	uint8_t spans_n; /* 0..SEG_SPANS */
 	struct span text[SEG_SPANS]; /* borrowed: see engine_input() and engine_output() */
 };

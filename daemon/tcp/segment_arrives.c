@@ -35,13 +35,14 @@ static void no_connection(struct engine *e, const struct segment *seg, const str
 	const bool blackhole = l ? l->params->blackhole : e->unserved.blackhole;
 	const uint8_t ttl = l ? l->params->ttl : e->unserved.ttl;
 	const uint8_t dscp = l ? l->params->dscp : e->unserved.dscp;
+	const int as = l ? l->params->personality : e->unserved.personality;
 
 	engine_refused(e, NULL, l ? ST_LISTEN : ST_CLOSED, &seg->flow,
 		       blackhole ? RULE_BLACKHOLE : rule);
 	if (blackhole)
 		e->counters.drop_blackhole++;
 	else
-		reply_reset(e, seg, ttl, dscp);
+		reply_reset(e, seg, ttl, dscp, personality_flow_label(e, as, &seg->flow));
 }
 
 /* 3.10.7.1 CLOSED STATE */
@@ -75,6 +76,7 @@ void engine_set_unserved(struct engine *e, const struct tcp_params *params)
 	e->unserved.blackhole = params->blackhole;
 	e->unserved.ttl = params->ttl;
 	e->unserved.dscp = params->dscp;
+	e->unserved.personality = params->personality;
 }
 
 static bool has_record(const struct engine *e, const struct listener *l)
@@ -211,7 +213,7 @@ static void arrives_syn_sent(struct engine *e, struct tcb *t, struct segment *se
 		e->counters.drop_bad_ack++;
 		refuse(e, t, RULE_SYN_SENT_ACK);
 		if (!(seg->ctl & CTL_RST))
-			reply_reset(e, seg, t->params->ttl, t->params->dscp);
+			reply_reset(e, seg, t->params->ttl, t->params->dscp, t->flow_label);
 		return;
 	}
 	/* Second, check the RST bit. SHLD-2: with text or without. */

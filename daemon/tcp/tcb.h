@@ -188,6 +188,7 @@ struct tcb {
 
 	uint64_t serial, cookie;
 	listener_id listener; /* passive */
+	uint32_t flow_label; /* of its IPv6 packets; 0: none */
 	uint16_t link_mtu;
 	uint16_t path_mtu; /* lower than the link's; 0: none known. Until TIMER_PATH_MTU */
 	struct hole hole;
@@ -298,6 +299,7 @@ struct engine {
 	struct {
 		bool drop_syn_fin, blackhole;
 		uint8_t ttl, dscp;
+		int personality;
 	} unserved; /* of struct tcp_params: for what no listener has */
 	struct limit challenges;
 
@@ -510,6 +512,8 @@ uint32_t isn_ts_offset(const struct engine *e, const struct flow *f);
 uint32_t isn_port_offset(const struct engine *e, const struct flow *f);
 /* Where a connection's IP identifications begin. */
 uint16_t isn_ip_id(const struct engine *e, const struct tcb *t);
+/* Of 20 bits, not 0: RFC 6437 3. */
+uint32_t isn_flow_label(const struct engine *e, const struct flow *f);
 /* Our timestamp clock for this connection, milliseconds. */
 uint32_t tcb_ts_now(const struct engine *e, const struct tcb *t);
 
@@ -528,6 +532,8 @@ uint16_t personality_syn_window(const struct tcb *t, uint32_t window);
 bool personality_rounds_down(const struct tcb *t);
 /* The IP identification of the next packet, or of the first of so many. */
 uint16_t personality_ip_id(struct tcb *t, uint32_t pieces);
+/* The IPv6 flow label of all packets of a flow; 0: none, or IPv4. personality: enum tcp_personality. */
+uint32_t personality_flow_label(const struct engine *e, int personality, const struct flow *f);
 
 /* handshake.c: what both opens share */
 enum { TCP_WSCALE_MAX = 14 }; /* RFC 7323 2.3 */
@@ -609,7 +615,8 @@ void tcb_fill_syn(const struct engine *e, struct tcb *t, struct segment *out);
  * queue is full but for `spared`. */
 struct segment *reply_next(struct engine *e, uint32_t spared);
 /* Reset Generation, RFC 9293 3.5.2. */
-void reply_reset(struct engine *e, const struct segment *in, uint8_t ttl, uint8_t dscp);
+void reply_reset(struct engine *e, const struct segment *in, uint8_t ttl, uint8_t dscp,
+		 uint32_t flow_label);
 
 /* uto.c */
 /* USER_TIMEOUT of RFC 5482; 0: for ever. */

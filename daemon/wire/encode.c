@@ -193,7 +193,7 @@ static void put_ip4(const struct segment *seg, uint32_t total, uint8_t *p)
 
 static void put_ip6(const struct segment *seg, uint32_t payload, uint8_t *p)
 {
-	put16(p, (uint16_t)(0x6000 | seg->tos << 4));
+	put32(p, 6U << 28 | (uint32_t)seg->tos << 20 | seg->flow_label);
 	put16(p + 4, (uint16_t)payload);
 	p[6] = PROTO_TCP;
 	p[7] = seg->ttl;

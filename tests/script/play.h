@@ -26,6 +26,7 @@ struct line {
 struct peer {
 	struct flow flow;
 	conn_id id;
+	uint32_t label; /* the first that was sent, IPv6 */
 	bool have_id;
 	bool iss_known;
 	seqno iss, irs;

@@ -10,11 +10,11 @@
  * of the instant itself before the line's action. A segment that the engine sends must be expected
  * at the instant at which it is sent, in its order, or the script fails; there is no tolerance.
  *
- * Segments: FLAGS SEQ:END [ack N] [win N] [urg N] [piece N] [ttl N] [tos N] [id N] [layout N] [<options>]
+ * Segments: FLAGS SEQ:END [ack N] [win N] [urg N] [piece N] [ttl N] [tos N] [id N] [label zero|same] [layout N] [<options>]
  *	< S 0:1 win 8000 <mss 1460,wscale 7,TS val 100 ecr 0>	arrives. END - SEQ counts SYN and FIN
  *	<< . 1:101 ack 1		arrives, and the next line arrives in the same batch
- *	> S. 0:1 ack 1 <mss 1460>	was sent. win, urg, piece, ttl, tos, id, layout and options are compared when
- *					the line has them (id: `zero`, or counted from the first `id N`); <> means no options; flags: F S R P . U E W, - none
+ *	> S. 0:1 ack 1 <mss 1460>	was sent. win, urg, piece, ttl, tos, id, label, layout and options are compared when
+ *					the line has them (id: `zero`, or counted from the first `id N`; label: `same` is not 0 and the flow's first); <> means no options; flags: F S R P . U E W, - none
  *	> *				any segment, at this instant; > S * any with these flags
  *   Numbers count from the ISN of their direction; `=N` is a plain 32-bit number. Text needs no
  *   writing: each octet is a function of its place and is compared wherever it shows; a segment

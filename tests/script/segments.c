@@ -360,6 +360,12 @@ static bool id_is(struct peer *p, const char *want, uint16_t got)
 	return number(want) == (uint16_t)(got - p->id_first);
 }
 
+/* `zero`, or `same`: not 0, and as in all others of that flow. */
+static bool label_is(const struct peer *p, const char *want, uint32_t got)
+{
+	return strcmp(want, "same") ? got == 0 : got && got == p->label && got < 1U << 20;
+}
+
 void segment_expect(void)
 {
 	struct peer *const p = w.peer;
@@ -393,6 +399,8 @@ void segment_expect(void)
 	ok = ok && (!value_of("ttl") || number(value_of("ttl")) == got.seg.ttl);
 	ok = ok && (!value_of("tos") || number(value_of("tos")) == got.seg.tos);
 	ok = ok && (!value_of("id") || id_is(p, value_of("id"), got.seg.ip_id));
+	p->label = p->label ? p->label : got.seg.flow_label;
+	ok = ok && (!value_of("label") || label_is(p, value_of("label"), got.seg.flow_label));
 	ok = ok && (!value_of("layout") || number(value_of("layout")) == got.seg.layout);
 	if (options_parse('>', p, &want, &any))
 		options_compare(&want, &got.seg, any, &ok);

@@ -79,6 +79,9 @@ static void what_is_encoded_decodes_to_the_same(void **state)
 		if (h.ip_len == 20) {
 			assert_int_equal(packet[4] << 8 | packet[5], s.ip_id);
 			assert_int_equal(packet[6] << 8 | packet[7], 0x4000);
+		} else { /* RFC 6437 2 */
+			assert_int_equal((packet[1] & 15) << 16 | packet[2] << 8 | packet[3],
+					 s.flow_label);
 		}
 		assert_int_equal(wire_decode(packet, len, WIRE_CHECKSUM_VERIFY, &got), WIRE_OK);
 		assert_same(&s, &got);

@@ -91,6 +91,7 @@ static inline struct segment random_segment(uint64_t *r, const uint8_t *pool, ui
 	s.tos = (uint8_t)random64(r);
 	s.layout = (uint8_t)random_below(r, 2);
 	s.ip_id = (uint16_t)random64(r);
+	s.flow_label = (uint32_t)random64(r) & 0xfffff;
 	s.options = (uint8_t)random_below(r, 32);
 	s.mss = s.options & OPT_MSS ? (uint16_t)(1 + random_below(r, 65535)) : 0;
 	s.wscale = s.options & OPT_WSCALE ? (uint8_t)random64(r) : 0;
