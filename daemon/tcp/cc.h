@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Congestion control: what an algorithm decides (MAY-18). When to ask it, and recovery from loss, is in
  * ack.c, output.c and timeouts.c; they keep tcb.cc. Private to daemon/tcp/.
+ *
+ * Reno and CUBIC send by the ACK clock and are not paced: what an ACK makes room for goes at once. A paced
+ * controller (BBR, say) would need two things that are not here: a sample of the delivery rate with each ACK
+ * (draft-cheng-iccrg-delivery-rate-estimation), taken from the scoreboard's runs and handed to on_ack(); and a timer in
+ * output.c that holds a segment back until its rate lets it go.
  */
 #pragma once
 #include <stdbool.h>
