@@ -30,6 +30,7 @@ struct rest_aged {
 	uint8_t bytes[];
 };
 static_assert(offsetof(struct rest_aged, state) == offsetof(struct rest, state), "one head");
+static_assert((int)CLOSED_BY__COUNT <= 4, "two bits");
 
 enum {
 	/* Numbers of at most ten octets, the flow, and room. */
@@ -185,6 +186,7 @@ static const uint16_t flags[] = {
 	FLAG(snd.syn_acked),
 	FLAG(cc.hystart.on),
 	FLAG(cc.limited),
+	FLAG(hole.passed),
 	FLAG(cc.hystart.filling),
 	FLAG(snd.fin_queued),
 	FLAG(snd.fin_acked),
@@ -208,7 +210,6 @@ static const uint16_t flags[] = {
 	FLAG(fast_open.early),
 	FLAG(rcv.urgent),
 	FLAG(uto.owed),
-	FLAG(hole.passed),
 #undef FLAG
 };
 /* clang-format on */
@@ -328,6 +329,20 @@ BOTH_WAYS cubic(struct coder *c, struct tcb *t)
 	u64(c, &q->est_rest);
 }
 
+/* That of this stretch is the least of both, most of the time. */
+BOTH_WAYS least_round_trip(struct coder *c, struct tcb *t)
+{
+	uint64_t x = (uint64_t)t->rtt.stretch << 1 | (t->rtt.stretch_us != t->rtt.min_us);
+
+	u32(c, &t->rtt.min_us);
+	u64(c, &x);
+	t->rtt.stretch = (uint32_t)(x >> 1);
+	if (x & 1)
+		near32(c, &t->rtt.stretch_us, t->rtt.min_us);
+	else
+		t->rtt.stretch_us = t->rtt.min_us;
+}
+
 BOTH_WAYS congestion(struct coder *c, struct tcb *t)
 {
 	u32(c, &t->cc.cwnd);
@@ -342,9 +357,7 @@ BOTH_WAYS congestion(struct coder *c, struct tcb *t)
 	seq(c, &t->ecn.until, t->snd.una);
 	u32(c, &t->rtt.srtt_8);
 	u32(c, &t->rtt.var_4);
-	u32(c, &t->rtt.min_us);
-	u32(c, &t->rtt.stretch);
-	near32(c, &t->rtt.stretch_us, t->rtt.min_us);
+	least_round_trip(c, t);
 	u32(c, &t->rtt.rto_us);
 	u8(c, &t->rtt.backoffs);
 	if (t->cc.hystart.on)
@@ -392,7 +405,7 @@ BOTH_WAYS params_both_ways(const struct engine *e, struct coder *c, struct tcb *
 /* Everything that is kept. */
 BOTH_WAYS fields(const struct engine *e, struct coder *c, struct tcb *t)
 {
-	uint8_t closed_by = (uint8_t)t->closed_by, soft_error = (uint8_t)t->soft_error;
+	uint32_t said = (uint32_t)t->closed_by | (uint32_t)t->soft_error << 2; /* small numbers */
 
 	name(c, t);
 	timers_both_ways(c, t); /* first: due_of() looks for them */
@@ -409,8 +422,7 @@ BOTH_WAYS fields(const struct engine *e, struct coder *c, struct tcb *t)
 		u32(c, &t->flow_label);
 	u16(c, &t->link_mtu);
 	path(c, t);
-	u8(c, &closed_by);
-	u8(c, &soft_error);
+	u32(c, &said);
 	u32(c, &t->challenges.n);
 	if (t->challenges.n)
 		when(c, &t->challenges.since);
@@ -418,8 +430,8 @@ BOTH_WAYS fields(const struct engine *e, struct coder *c, struct tcb *t)
 	receiving(c, t);
 	congestion(c, t);
 	counts(c, t);
-	t->closed_by = (enum closed_by)closed_by;
-	t->soft_error = (enum icmp_error)soft_error;
+	t->closed_by = (enum closed_by)(said & 3);
+	t->soft_error = (enum icmp_error)(said >> 2);
 }
 
 /* What follows from the fields that are kept, or does not matter at rest. */
