@@ -38,6 +38,7 @@ static json_t *counters_json(const struct worker_status *w)
 	put(o, "wakeups", w->wakeups);
 	put(o, "no_path", w->no_path);
 	put(o, "services_refused", w->services_refused);
+	put(o, "syns_shed", w->syns_shed);
 	put(o, "strangers_unrecorded", w->strangers_unrecorded);
 	put(o, "peers_refused", w->peers_refused);
 	put(o, "processes", w->processes);

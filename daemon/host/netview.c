@@ -271,6 +271,14 @@ int netview_path(struct netview *v, const struct ipaddr *dst, uint32_t scope,
 	return 0;
 }
 
+bool netview_may_leave(const struct netview *v, const struct ipaddr *dst, uint32_t scope,
+		       const struct ipaddr *src, uint64_t now_us)
+{
+	const struct nv_path_key key = { *dst, src ? *src : addr_any, scope };
+
+	return !v->only && !nv_path_has(v, &key, now_us);
+}
+
 void netview_stats(const struct netview *v, struct netview_stats *ret_stats)
 {
 	*ret_stats = v->stats;

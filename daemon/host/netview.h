@@ -62,4 +62,8 @@ bool netview_is_onlink(const struct netview *v, uint32_t ifindex, const struct i
  */
 int netview_path(struct netview *v, const struct ipaddr *dst, uint32_t scope,
 		 const struct ipaddr *src, uint64_t now_us, const struct path **ret_path);
+/* May a single packet to dst be left to the kernel's routing? When its path is not known yet, and any
+ * interface may be used. */
+bool netview_may_leave(const struct netview *v, const struct ipaddr *dst, uint32_t scope,
+		       const struct ipaddr *src, uint64_t now_us);
 void netview_stats(const struct netview *v, struct netview_stats *ret_stats);

@@ -117,6 +117,8 @@ bool nv_set_has(const struct nv_set *set, const struct ipaddr *a);
 struct nv_neigh *nv_neigh_find(const struct netview *v, uint32_t ifindex, const struct ipaddr *a);
 void nv_neigh_put(struct netview *v, const struct nv_neigh *neigh);
 void nv_neigh_delete(struct netview *v, uint32_t ifindex, const struct ipaddr *a);
+/* Is there a match that holds? */
+bool nv_path_has(const struct netview *v, const struct nv_path_key *key, uint64_t now_us);
 /* A match that holds, or the slot to fill: then *ret_hit is false and its key is set. */
 struct nv_path *nv_path_slot(struct netview *v, const struct nv_path_key *key, uint64_t now_us,
 			     bool *ret_hit);

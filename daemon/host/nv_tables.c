@@ -303,23 +303,42 @@ void nv_neigh_delete(struct netview *v, uint32_t ifindex, const struct ipaddr *a
 
 /* --- Paths ---------------------------------------------------------------------------------- */
 
+static struct nv_path *path_place(const struct netview *v, const struct nv_path_key *key)
+{
+	return v->paths + siphash(v->key, key, sizeof(*key)) % (NV_PATHS / NV_WAYS) * NV_WAYS;
+}
+
+static bool path_holds(const struct netview *v, const struct nv_path *p, uint64_t now_us)
+{
+	return p->generation == v->generation && now_us < p->until_us;
+}
+
+bool nv_path_has(const struct netview *v, const struct nv_path_key *key, uint64_t now_us)
+{
+	const struct nv_path *const place = path_place(v, key);
+
+	for (unsigned i = 0; i < NV_WAYS; i++)
+		if (path_holds(v, &place[i], now_us) && !memcmp(&place[i].key, key, sizeof(*key)))
+			return true;
+	return false;
+}
+
 struct nv_path *nv_path_slot(struct netview *v, const struct nv_path_key *key, uint64_t now_us,
 			     bool *ret_hit)
 {
 	struct nv_path *place, *slot = v->path_last;
 
 	/* What is sent in one batch mostly goes one way. */
-	if (slot && slot->generation == v->generation && now_us < slot->until_us &&
-	    !memcmp(&slot->key, key, sizeof(*key))) {
+	if (slot && path_holds(v, slot, now_us) && !memcmp(&slot->key, key, sizeof(*key))) {
 		*ret_hit = true;
 		return slot;
 	}
-	place = v->paths + siphash(v->key, key, sizeof(*key)) % (NV_PATHS / NV_WAYS) * NV_WAYS;
+	place = path_place(v, key);
 	slot = NULL;
 	*ret_hit = false;
 	for (unsigned i = 0; i < NV_WAYS; i++) {
 		struct nv_path *p = &place[i];
-		const bool holds = p->generation == v->generation && now_us < p->until_us;
+		const bool holds = path_holds(v, p, now_us);
 
 		if (!memcmp(&p->key, key, sizeof(*key)) && p->generation) {
 			*ret_hit = holds;

@@ -62,6 +62,13 @@ struct link_owned {
 	uint16_t port_min, port_max; /* inclusive, local ports */
 };
 
+/* How much waits to be received, of what there is room for. */
+enum link_pressure {
+	LINK_EASY,
+	LINK_BUSY, /* a quarter */
+	LINK_FULL, /* half: soon something is lost */
+};
+
 struct link_ops {
 	const char *name; /* "packet", "rawip" */
 	/* Descriptors that poll readable when receive() has something. Their number; 0: never receives.
@@ -70,6 +77,7 @@ struct link_ops {
 	/* Up to max frames into ret_frames, in the order they came; less: no more wait. -Exxx: the link
 	 * is broken. */
 	int (*receive)(struct link *l, struct frame *ret_frames, unsigned max);
+	enum link_pressure (*pressure)(const struct link *l);
 	/* Gives the received frames back, before the next receive() would. */
 	void (*release)(struct link *l);
 	/* Room in the batch for one more? If not, flush first. */

@@ -188,6 +188,16 @@ static int packet_receive(struct link *l, struct frame *ret_frames, unsigned max
 	return (int)found;
 }
 
+/* Of the small ones: what is large is text, of which a window bounds how much comes. */
+static enum link_pressure packet_pressure(const struct link *l)
+{
+	const struct ring *const r = &((const struct packet_link *)l)->rings[SMALL];
+
+	if (!ring_waits(r, r->slots_n / 4))
+		return LINK_EASY;
+	return ring_waits(r, r->slots_n / 2) ? LINK_FULL : LINK_BUSY;
+}
+
 static bool packet_has_room(const struct link *l)
 {
 	return batch_has_room(&((const struct packet_link *)l)->tx);
@@ -361,6 +371,7 @@ static const struct link_ops packet_ops = {
 	.name = "packet",
 	.fds = packet_fds,
 	.receive = packet_receive,
+	.pressure = packet_pressure,
 	.release = packet_release,
 	.has_room = packet_has_room,
 	.send = packet_send,

@@ -39,6 +39,11 @@ static int rawip_receive(struct link *l, struct frame *ret_frames, unsigned max)
 	return 0;
 }
 
+static enum link_pressure rawip_pressure(const struct link *l)
+{
+	return LINK_EASY;
+}
+
 static void rawip_release(struct link *l)
 {
 }
@@ -116,6 +121,7 @@ static const struct link_ops rawip_ops = {
 	.name = "rawip",
 	.fds = rawip_fds,
 	.receive = rawip_receive,
+	.pressure = rawip_pressure,
 	.release = rawip_release,
 	.has_room = rawip_has_room,
 	.send = rawip_send,

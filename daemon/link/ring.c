@@ -81,6 +81,15 @@ bool ring_ready(const struct ring *r)
 	return r->held < r->slots_n && status_of(slot(r, r->next)) & TP_STATUS_USER;
 }
 
+bool ring_waits(const struct ring *r, uint32_t n)
+{
+	const uint32_t last = r->next + n;
+
+	/* They are filled in order. */
+	return n + r->held < r->slots_n &&
+	       status_of(slot(r, last < r->slots_n ? last : last - r->slots_n)) & TP_STATUS_USER;
+}
+
 void ring_peek(const struct ring *r, struct ring_packet *ret)
 {
 	const struct tpacket2_hdr *const h = slot(r, r->next);

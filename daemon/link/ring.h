@@ -37,6 +37,8 @@ int ring_init(struct ring *r, int fd, uint32_t slot_bytes, uint32_t slots, uint3
 void ring_fini(struct ring *r);
 /* Does a packet wait? */
 bool ring_ready(const struct ring *r);
+/* Do more than n wait, of those that ring_init() made room for? */
+bool ring_waits(const struct ring *r, uint32_t n);
 /* Octets of a frame that surely fit a slot. */
 uint32_t ring_fits(uint32_t slot_bytes);
 /* The packet that waits; ring_ready() has said so. */

@@ -185,6 +185,8 @@ void worker_drain_traces(struct worker *w, uint32_t ifindex)
 	while (engine_next_trace(w->engine, &t)) {
 		if (t.kind != TRACE_TRANSITION || !t.serial)
 			continue;
+		if (t.from == ST_SYN_RECEIVED && t.to == ST_ESTABLISHED)
+			shed_know(&w->shed, &t.flow.remote.addr, w->host.now.us);
 		c = conn_by_trace(w, &t, ifindex);
 		if (c && t.to == ST_CLOSED)
 			c->last_state = (uint8_t)t.from;

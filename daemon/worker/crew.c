@@ -134,6 +134,7 @@ static void add_status(struct worker_status *sum, const struct worker_status *mo
 	for (unsigned i = 0; i < WIRE__COUNT; i++)
 		sum->verdicts[i] += more->verdicts[i];
 	sum->not_ours += more->not_ours;
+	sum->syns_shed += more->syns_shed;
 	sum->no_path += more->no_path;
 	sum->wakeups += more->wakeups;
 	sum->strangers_unrecorded += more->strangers_unrecorded;

@@ -20,6 +20,7 @@
 #include "service/service.h"
 #include "worker/mailbox.h"
 #include "worker/own.h"
+#include "worker/shed.h"
 #include "worker/worker.h"
 
 enum {
@@ -123,6 +124,8 @@ struct worker {
 	size_t listeners_n; /* places */
 	size_t accepting_n; /* of them, where a program accepts */
 	struct own own;
+	struct shed shed;
+	enum link_pressure pressure; /* as this batch was received */
 	struct service_host host; /* host.now is the instant of this wakeup */
 	struct epitaph *epitaphs;
 	struct worker_request *answered,

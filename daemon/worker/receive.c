@@ -101,6 +101,9 @@ static void take_frame(struct worker *w, const struct frame *f)
 		w->not_ours++;
 		return;
 	}
+	if ((seg.ctl & (CTL_SYN | CTL_ACK)) == CTL_SYN &&
+	    shed_drops(&w->shed, &seg.flow, w->pressure, w->host.now.us))
+		return;
 	seg.piece_bytes = f->piece_bytes;
 	take_segment(w, &seg, f->ifindex);
 }
@@ -113,6 +116,7 @@ int worker_receive(struct worker *w)
 
 	const int n = w->packet->ops->receive(w->packet, frames, BATCH);
 
+	w->pressure = w->packet->ops->pressure(w->packet);
 	for (int i = 0; i < n; i++)
 		take_frame(w, &frames[i]);
 	w->packet->ops->release(w->packet);

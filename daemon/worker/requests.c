@@ -209,6 +209,7 @@ static int serve_status(struct worker *w, struct worker_request *req)
 	struct worker_status *const st = &req->status;
 
 	*st = (struct worker_status){ .not_ours = w->not_ours,
+				      .syns_shed = w->shed.dropped,
 				      .no_path = w->no_path,
 				      .wakeups = w->wakeups,
 				      .strangers_unrecorded = w->strangers_unrecorded,

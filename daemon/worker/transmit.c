@@ -7,6 +7,9 @@
 
 #include "worker/inside.h"
 
+/* For raw IP, which leaves routing to the kernel. */
+static const struct path nowhere = { 0 };
+
 static void flush(struct worker *w)
 {
 	w->packet->ops->flush(w->packet);
@@ -60,11 +63,22 @@ static void put_pieces(struct worker *w, struct link *l, const struct segment *s
 		put_segment(w, l, &piece, path, false);
 }
 
+/* To who may not exist: not worth a question to the kernel, which a flood would make us ask for each SYN. */
+static bool is_first_answer(const struct segment *seg)
+{
+	return (seg->ctl & (CTL_SYN | CTL_ACK)) == (CTL_SYN | CTL_ACK);
+}
+
 static void send_segment(struct worker *w, const struct segment *seg)
 {
 	const struct flow *const flow = &seg->flow;
 	const struct path *path;
 
+	if (is_first_answer(seg) && netview_may_leave(w->view, &flow->remote.addr, flow->scope,
+						      &flow->local.addr, w->host.now.us)) {
+		put_pieces(w, w->rawip, seg, &nowhere);
+		return;
+	}
 	if (netview_path(w->view, &flow->remote.addr, flow->scope, &flow->local.addr,
 			 w->host.now.us, &path)) {
 		w->no_path++; /* TCP sends again, or gives up in its time */

@@ -446,6 +446,8 @@ static int make_queues(struct worker *w)
 	w->base = event_base_new();
 	if (!w->base || mailbox_init(&w->asks, ASKS_MAX) || mailbox_init(&w->answers, ASKS_MAX))
 		return -ENOMEM;
+	if (shed_init(&w->shed))
+		return -ENOMEM;
 	return own_init(&w->own, w->cfg.engine.local_port_min, w->cfg.engine.local_port_max);
 }
 
@@ -556,6 +558,7 @@ void worker_free(struct worker *w)
 	if (w->conns)
 		(void)munmap(w->conns, conns_bytes(w));
 	own_fini(&w->own);
+	shed_fini(&w->shed);
 	mailbox_fini(&w->asks);
 	mailbox_fini(&w->answers);
 	if (w->base)

@@ -57,9 +57,9 @@ Service=chargen
 
 
 class Line:
-    def __init__(self, name, mode, *args, figures, servers=('kernel', 'tcpfsmd'), flood=None, conns=65536, idle=0):
+    def __init__(self, name, mode, *args, figures, servers=('kernel', 'tcpfsmd'), flood=None, known=False, conns=65536, idle=0):
         self.name, self.mode, self.args, self.figures = name, mode, list(args), figures
-        self.servers, self.flood, self.conns, self.idle = servers, flood, conns, idle
+        self.servers, self.flood, self.known, self.conns, self.idle = servers, flood, known, conns, idle
 
 
 def lines(config, scale, idle, quick=False):
@@ -91,7 +91,11 @@ def lines(config, scale, idle, quick=False):
         Line('request 64 x64, 2 workers / 1', 'rr', '-s', '64', '-c', '64', *t, figures=ask, servers=('tcpfsmd', 'workers')),
         Line('short, 2 workers / 1', 'cps', '-c', '64', '-R', *source, *t, figures=short, servers=('tcpfsmd', 'workers')),
         Line('short, flood beside', 'cps', '-c', '16', '-R', *source, *t, figures=short + ['failed'], flood=23),
-        Line('short, flood on the port', 'cps', '-c', '16', '-R', *source, *t, figures=short + ['failed'], flood=7),
+        # Long enough for a SYN that is sent again.
+        Line('short, flood on the port', 'cps', '-c', '16', '-R', *source, '-t', f'{max(2, 2 * scale):g}', figures=short + ['failed'],
+             flood=7, known=True),
+        Line('short, the same, new clients', 'cps', '-c', '16', '-R', *source, '-t', f'{max(3, 2 * scale):g}', figures=short + ['failed'],
+             flood=7),
         Line(f'idle {idle}', 'hold', '-c', str(idle), *source, figures=['rate', 'srv_us_per_op', 'rss_per_conn', 'slab_per_conn'],
              conns=idle + 1000, idle=idle),
     ]
@@ -152,11 +156,13 @@ class Bench:
         procs = -(-line.idle // 15000) if line.idle else 1
         with self.server(kind, line, procs) as pid:
             flood = None
+            args = ['-h', self.host, '-p', str(pid), *line.args] + (['-f', str(procs)] if line.idle else [])
+            if line.known:  # each of the clients was there before
+                self.lab.run('client', [str(PROGRAMS / 'bench_load'), 'cps', '-h', self.host, '-c', '8', '-R', *SOURCES, '-t', '0.3'])
             if line.flood:
                 flood = self.lab.popen('client', [str(PROGRAMS / 'bench_flood'), 'v0', self.server_mac, self.host, str(line.flood), '3600'],
                                        stdout=subprocess.DEVNULL)
                 time.sleep(0.2)
-            args = ['-h', self.host, '-p', str(pid), *line.args] + (['-f', str(procs)] if line.idle else [])
             r = self.lab.run('client', [str(PROGRAMS / 'bench_load'), line.mode, *args], timeout=900, check=False)
             if flood:
                 flood.kill()
