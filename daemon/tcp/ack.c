@@ -218,10 +218,9 @@ static void window_update(struct engine *e, struct tcb *t, const struct segment 
 	t->snd.wl2 = seg->ack;
 	if (was_shut && t->snd.wnd)
 		window_opened(e, t);
-	/* MUST-37: a peer that answers probes is alive. */
-	if (t->snd.wnd == 0 && vtime_is_set(t->timers[TIMER_USER_TIMEOUT]) &&
-	    tcb_user_timeout_us(t))
-		timer_set(e, t, TIMER_USER_TIMEOUT, vtime_add(e->now, tcb_user_timeout_us(t)));
+	/* MUST-37: a peer that answers probes is alive. The next one, which may be long in coming, starts it. */
+	if (t->snd.wnd == 0)
+		timer_clear(t, TIMER_USER_TIMEOUT);
 	tcb_want_output(e, t);
 }
 
