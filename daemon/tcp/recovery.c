@@ -107,7 +107,6 @@ void recovery_remember(struct engine *e, struct tcb *t, bool timeout)
 	r->undo.timeout = timeout;
 	r->undo.cwnd = t->cc.cwnd;
 	r->undo.ssthresh = t->cc.ssthresh;
-	r->undo.rto_us = t->rtt.rto_us;
 	r->undo.again = 0;
 	r->undo.resent = false;
 }
@@ -119,8 +118,8 @@ static void undo(struct engine *e, struct tcb *t, struct recovery *r)
 		e->counters.spurious_rto++;
 	else
 		e->counters.spurious_recoveries++;
-	if (r->undo.timeout && seq_lt(t->snd.una, t->cc.recover))
-		t->rtt.rto_us = max_u32(r->undo.rto_us, t->rtt.rto_us / 2);
+	if (r->undo.timeout)
+		rtt_refit(t); /* not backed off; with what this ACK measured: RFC 6298 2.3 */
 	t->cc.cwnd = max_u32(t->cc.cwnd, r->undo.cwnd);
 	t->cc.ssthresh = max_u32(t->cc.ssthresh, r->undo.ssthresh);
 	t->cc.recovering = t->snd.fast = false;

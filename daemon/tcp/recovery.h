@@ -38,7 +38,7 @@ struct recovery {
 		bool eifel; /* ts is of the first retransmission, and no ACK came since: RFC 3522 */
 		bool timeout;
 		bool resent; /* something was sent again */
-		uint32_t cwnd, ssthresh, rto_us;
+		uint32_t cwnd, ssthresh;
 		uint32_t ts;
 		uint32_t again; /* octets sent again that no DSACK named yet */
 	} undo;

@@ -593,7 +593,7 @@ bool tcb_in_doubt(const struct tcb *t);
 /* rtt.c */
 void rtt_open(struct tcb *t);
 void rtt_sample(struct tcb *t, vtime now, uint64_t us);
-/* Its bounds have changed. */
+/* Its bounds have changed, or it was backed off without need. */
 void rtt_refit(struct tcb *t);
 /* At ESTABLISHED, when the SYN was sent more than once: RFC 6298 5.7. */
 void rtt_after_lost_syn(struct tcb *t);
