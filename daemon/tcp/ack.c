@@ -57,12 +57,19 @@ static void sack_recovery_acked(struct tcb *t)
 		return;
 	t->cc.cwnd = max_u32(t->cc.ssthresh, t->snd.mss);
 	t->cc.recovering = t->snd.fast = false;
+}
+
+/* RFC 8985 6.2 step 4: "if exiting Fast or RTO recovery". */
+static void recovery_over(struct tcb *t)
+{
 	if (t->cc.reo_kept && --t->cc.reo_kept == 0)
 		t->cc.reo_steps = 0;
 }
 
 static void congestion_acked(struct engine *e, struct tcb *t, uint32_t acked)
 {
+	const seqno before = seq_add(t->snd.una, UINT32_MAX - acked + 1);
+
 	if (t->cc.recovering && recovery_board(e, t))
 		sack_recovery_acked(t);
 	else if (t->cc.recovering)
@@ -70,6 +77,8 @@ static void congestion_acked(struct engine *e, struct tcb *t, uint32_t acked)
 	else
 		cc_acked(e, t, acked);
 	t->cc.dup_acks = 0;
+	if (seq_lt(before, t->cc.recover) && seq_le(t->cc.recover, t->snd.una))
+		recovery_over(t);
 }
 
 /* RFC 6298 5.2, 5.3; the user timeout runs from here anew. In recovery only the first partial ACK

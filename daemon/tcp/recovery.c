@@ -262,7 +262,7 @@ static void dsack_arrived(struct engine *e, struct tcb *t, struct recovery *r,
 	e->counters.dsack_in++;
 	r->news.dsack = true;
 	r->undo.again -= min_u32(r->undo.again, len);
-	if (r->rack.in_round && seq_lt(t->snd.una, r->rack.dsack_round))
+	if (r->rack.in_round)
 		return;
 	r->rack.in_round = true;
 	r->rack.dsack_round = t->snd.nxt;
@@ -294,6 +294,7 @@ void recovery_sacks(struct engine *e, struct tcb *t, const struct segment *seg)
 	r->news.fack = r->board.fack;
 	r->news.stamped = t->timestamps && seg->options & OPT_TIMESTAMPS;
 	r->news.ts_ecr = seg->ts_ecr;
+	r->rack.in_round = r->rack.in_round && seq_lt(seg->ack, r->rack.dsack_round);
 	if (!(seg->options & OPT_SACK))
 		return;
 	if (is_dsack(seg)) {

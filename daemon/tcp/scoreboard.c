@@ -284,6 +284,7 @@ bool scoreboard_sack(struct runs *m, struct scoreboard *b, seqno left, seqno rig
 void scoreboard_ack(struct runs *m, struct scoreboard *b, seqno una, scoreboard_arrived *arrived,
 		    void *arg)
 {
+	b->fack = seq_max(b->fack, una);
 	while (b->head && seq_lt(run_at(m, b->head)->left, una)) {
 		const uint32_t id = b->head;
 		struct run *r = run_at(m, id);

@@ -42,7 +42,7 @@ struct scoreboard {
 	uint32_t first_lost;
 	uint32_t n;
 	uint32_t sacked, lost; /* octets */
-	seqno fack; /* right end of the highest that was sacked; una or below when none was */
+	seqno fack; /* right end of the highest that was sacked; una when none was */
 };
 
 /* Told of each run that arrived. */

@@ -182,11 +182,88 @@ static void test_initial_number_comes_again(void **state)
 	close_link(&p);
 }
 
+static void ack_all(struct link_to_peer *p, const struct sack_block *sack)
+{
+	arrives(p, CTL_ACK, tcb_of(p)->snd.nxt, sack);
+	assert_int_equal(tcb_of(p)->sendq.used, 0);
+}
+
+/* A round trip in which nothing is lost. */
+static void round_trip(struct link_to_peer *p, uint32_t n)
+{
+	give(p, n);
+	send_all(p);
+	p->e->now.us += 10000;
+	ack_all(p, NULL);
+}
+
+static void recover_fast(struct link_to_peer *p)
+{
+	const uint64_t before = p->e->counters.fast_retransmits;
+	struct sack_block sack;
+	seqno una;
+
+	while (tcb_of(p)->cc.cwnd < 10 * MSS)
+		round_trip(p, tcb_of(p)->cc.cwnd / MSS * MSS);
+	una = tcb_of(p)->snd.una;
+	sack = (struct sack_block){ seq_add(una, MSS), seq_add(una, 4 * MSS) };
+	give(p, 5 * MSS);
+	send_all(p);
+	p->e->now.us += 10000;
+	arrives(p, CTL_ACK, una, &sack);
+	assert_int_equal(p->e->counters.fast_retransmits, before + 1);
+	send_all(p);
+	p->e->now.us += 10000;
+	arrives(p, CTL_ACK, seq_add(una, 4 * MSS), NULL); /* partial: it goes on */
+	ack_all(p, NULL);
+}
+
+static void recover_by_the_timer(struct link_to_peer *p)
+{
+	const uint64_t before = p->e->counters.rto_expired;
+
+	give(p, MSS);
+	send_all(p);
+	while (p->e->counters.rto_expired == before) {
+		const vtime due = engine_deadline(p->e);
+
+		engine_expire(p->e, vtime_before(due, p->e->now) ? p->e->now : due);
+		send_all(p);
+	}
+	p->e->now.us += 10000;
+	ack_all(p, NULL);
+}
+
+/* RFC 8985 6.2 step 4: a DSACK widens the reordering window for sixteen recoveries, fast ones or by the timer. */
+static void test_dsack_is_forgotten(void **state)
+{
+	struct link_to_peer p = open_link();
+	struct sack_block twice;
+
+	p.e->now.us += 10000;
+	transfer(&p, 10 * MSS);
+	twice = (struct sack_block){ tcb_of(&p)->snd.una, seq_add(tcb_of(&p)->snd.una, MSS) };
+	give(&p, 2 * MSS);
+	send_all(&p);
+	p.e->now.us += 10000;
+	ack_all(&p, &twice);
+	for (unsigned i = 0; i < 16; i++) {
+		assert_int_equal(tcb_of(&p)->cc.reo_steps, 1);
+		if (i % 2)
+			recover_fast(&p);
+		else
+			recover_by_the_timer(&p);
+	}
+	assert_int_equal(tcb_of(&p)->cc.reo_steps, 0);
+	close_link(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_loss_and_marks_after_two_gib),
 		cmocka_unit_test(test_initial_number_comes_again),
+		cmocka_unit_test(test_dsack_is_forgotten),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

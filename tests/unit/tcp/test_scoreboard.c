@@ -40,6 +40,7 @@ static void compare(const struct runs *m, const struct scoreboard *b, const stru
 		sacked += o->is[i] & RUN_SACKED ? 1 : 0;
 		lost += o->is[i] & RUN_LOST ? 1 : 0;
 	}
+	assert_true(seq_in(b->fack, seq_add(o->base, o->una), o->nxt - o->una + 1));
 	assert_int_equal(b->sacked, sacked);
 	assert_int_equal(b->lost, lost);
 	assert_int_equal(o->seen, o->arrived);
