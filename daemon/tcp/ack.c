@@ -198,10 +198,11 @@ static void duplicate_ack(struct engine *e, struct tcb *t)
 	t->snd.fast = true;
 }
 
-/* The window opened: what was sent as a probe goes now, and is no loss. */
+/* The window opened: what was sent as a probe, or was to be, goes now, and is no loss. */
 static void window_opened(struct engine *e, struct tcb *t)
 {
 	t->rtt.backoffs = 0;
+	t->snd.force = false;
 	if (t->snd.probing) {
 		t->snd.rtx = t->snd.una;
 		t->snd.probing = false;

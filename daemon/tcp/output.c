@@ -328,6 +328,7 @@ struct plan {
 	bool fin;
 	bool probe; /* into a closed window */
 	bool larger; /* than the path is known to take */
+	bool tail; /* a tail loss probe */
 };
 
 static bool may_send_text(const struct tcb *t)
@@ -444,7 +445,7 @@ static bool plan_again(const struct engine *e, const struct tcb *t, const struct
 }
 
 /* RFC 8985 7.3: something new when that is possible, or the last segment again. */
-static bool plan_tail_probe(const struct engine *e, const struct tcb *t, struct recovery *r,
+static bool plan_tail_probe(const struct engine *e, const struct tcb *t, const struct recovery *r,
 			    struct plan *p)
 {
 	const seqno end = tcb_text_end(t), right = seq_add(t->snd.una, t->snd.wnd);
@@ -453,19 +454,17 @@ static bool plan_tail_probe(const struct engine *e, const struct tcb *t, struct 
 	const seqno text = seq_min(end, t->snd.nxt);
 	const uint32_t sent = seq_ahead(text, tail->left);
 
+	p->tail = true;
 	p->at = t->snd.nxt;
 	p->n = min_u32(min_u32(queued, room), p->piece);
 	if (p->n) {
 		p->fin = t->snd.fin_queued && p->n < room && seq_eq(seq_add(p->at, p->n), end);
 		return true;
 	}
-	if (tail->is & (RUN_SACKED | RUN_LOST))
-		return false;
 	p->n = min_u32(sent, p->piece);
 	p->at = seq_add(tail->left, sent - p->n);
 	p->fin = seq_lt(end, t->snd.nxt);
-	r->probe.again = true;
-	return true;
+	return seq_le(t->snd.nxt, right);
 }
 
 /* Does the path take larger segments again? */
@@ -496,10 +495,13 @@ static bool plan_text(const struct engine *e, struct tcb *t, struct plan *ret)
 	/* MUST-16 counts options, and the text shrinks by them; never below half. */
 	p.sacks = sacks_to_give(t, t->snd.mss / 2);
 	p.piece = t->snd.mss - (p.sacks ? SACK_OCTETS + p.sacks * BLOCK_OCTETS : 0);
-	if (r && !t->snd.force &&
-	    (t->snd.tail_probe || (r->board.lost && t->cc.frto != FRTO_SECOND))) {
+	if (r && !t->snd.force && r->board.lost && t->cc.frto != FRTO_SECOND) {
 		*ret = p;
-		return t->snd.tail_probe ? plan_tail_probe(e, t, r, ret) : plan_again(e, t, r, ret);
+		return plan_again(e, t, r, ret);
+	}
+	if (r && t->snd.tail_probe && !t->snd.force) {
+		*ret = p;
+		return plan_tail_probe(e, t, r, ret);
 	}
 	if (room == 0 && t->snd.force) { /* MUST-36 */
 		p.probe = true;
@@ -544,6 +546,12 @@ static void sent(struct engine *e, struct tcb *t, const struct plan *p)
 		t->snd.probing = true;
 		e->counters.zero_window_probes++;
 	}
+	if (p->tail) {
+		t->tlp.out = true;
+		t->tlp.again = again;
+		t->tlp.end = t->snd.nxt;
+		e->counters.tlp_probes++;
+	}
 	e->counters.text_bytes_out += p->n;
 	t->snd.last_at = e->now;
 	/* A probe's timer was set when the one before expired: its intervals double. */
@@ -562,7 +570,7 @@ static void leave_probing(struct engine *e, struct tcb *t)
 {
 	struct recovery *r = recovery_board(e, t);
 
-	if (!r || t->snd.force || t->snd.wnd == 0 || !seq_lt(t->snd.rtx, t->snd.nxt))
+	if (!r || t->snd.wnd == 0 || !seq_lt(t->snd.rtx, t->snd.nxt))
 		return;
 	scoreboard_lose_all(&e->runs, &r->board, false);
 	t->snd.rtx = t->snd.nxt;

@@ -74,7 +74,7 @@ static void give_up_board(struct engine *e, struct tcb *t, struct recovery *r)
 		t->snd.rtx = t->snd.una;
 	scoreboard_clear(&e->runs, &r->board);
 	r->logging = false;
-	r->probe.out = false;
+	t->tlp.out = false;
 	t->cc.recovering = t->snd.fast = t->snd.tail_probe = false;
 	t->cc.recover = seq_max(t->cc.recover, t->snd.una);
 	timer_clear(t, TIMER_REORDERING);
@@ -157,7 +157,7 @@ static void schedule_probe(struct engine *e, struct tcb *t, const struct recover
 
 	timer_clear(t, TIMER_LOSS_PROBE);
 	if (tcb_flight(t) == 0 || t->cc.recovering || r->board.sacked || r->board.lost ||
-	    r->probe.out || seq_lt(t->snd.una, t->cc.recover) || t->rtt.srtt_8 == 0 ||
+	    t->tlp.out || seq_lt(t->snd.una, t->cc.recover) || t->rtt.srtt_8 == 0 ||
 	    t->rtt.backoffs || t->snd.wnd == 0 || t->snd.probing ||
 	    !vtime_is_set(t->timers[TIMER_RETRANSMISSION]))
 		return;
@@ -209,7 +209,7 @@ void recovery_sent(struct engine *e, struct tcb *t, seqno at, seqno next, seqno 
 		kept = scoreboard_sent(&e->runs, &r->board, seq_max(at, nxt), next, e->now);
 	if (!kept)
 		give_up_board(e, t, r);
-	else if (!r->probe.out)
+	else
 		schedule_probe(e, t, r);
 }
 
@@ -391,7 +391,7 @@ static void enter(struct engine *e, struct tcb *t, struct recovery *r)
 	r->prr.delivered = r->prr.out = 0;
 	/* RecoverFS, RFC 9937 6.1: what may yet be delivered, and what this ACK told of. */
 	r->prr.flight = tcb_flight(t) - r->board.sacked + r->news.delivered;
-	r->probe.out = false;
+	t->tlp.out = t->snd.tail_probe = false;
 }
 
 /* RFC 9937 6.2. SafeACK: `good`, the ACK moved SND.UNA and told of no further loss. */
@@ -430,33 +430,38 @@ void recovery_probe_timeout(struct engine *e, struct tcb *t)
 	struct recovery *r = recovery_board(e, t);
 
 	timer_clear(t, TIMER_LOSS_PROBE);
-	if (!r || tcb_flight(t) == 0)
+	if (!r || t->snd.wnd == 0) /* that is another timer's */
 		return;
-	t->snd.tail_probe = true;
-	r->probe.out = true;
-	r->probe.again = false; /* output.c finds out what there is to send */
-	r->probe.end = t->snd.nxt;
-	e->counters.tlp_probes++;
+	t->snd.tail_probe = true; /* output.c finds out what there is to send */
 	tcb_rearm(e, t);
 	tcb_want_output(e, t);
 }
 
-/* RFC 8985 7.4.2: did the probe repair a loss that nobody saw? Then it counts as one. */
-static void judge_probe(struct engine *e, struct tcb *t, struct recovery *r, bool advanced)
+/* "a DUPACK without any SACK option" */
+static bool is_bare_repeat(const struct engine *e, const struct tcb *t, const struct segment *seg)
 {
-	if (!r->probe.out || seq_lt(t->snd.una, r->probe.end))
+	return e->arriving.len == 0 && !(seg->options & OPT_SACK) &&
+	       (uint32_t)seg->wnd << t->snd.wscale == t->snd.wnd;
+}
+
+/* RFC 8985 7.4.2: did the probe repair a loss that nobody saw? Then it counts as one. */
+static void judge_probe(struct engine *e, struct tcb *t, const struct segment *seg, bool advanced)
+{
+	const bool dsack = seg->options & OPT_SACK && is_dsack(seg);
+
+	if (!t->tlp.out || seq_lt(t->snd.una, t->tlp.end))
 		return;
-	if (r->probe.again && !r->news.dsack) {
-		if (seq_eq(t->snd.una, r->probe.end) && advanced)
-			return; /* of the original or of the probe: the next ACK tells */
-		if (seq_lt(r->probe.end, t->snd.una)) {
+	if (t->tlp.again && !dsack) {
+		if (seq_lt(t->tlp.end, t->snd.una)) {
 			e->counters.tlp_recoveries++;
 			t->cc.ssthresh = t->cc.ops->ssthresh(t, cc_flight(t));
 			t->cc.cwnd = min_u32(t->cc.cwnd, t->cc.ssthresh);
 			t->cc.acked = 0;
+		} else if (advanced || !is_bare_repeat(e, t, seg)) {
+			return; /* of the original or of the probe: the next ACK tells */
 		}
 	}
-	r->probe.out = false;
+	t->tlp.out = false;
 }
 
 /* F-RTO: RFC 5682 2.1 and, with SACK, 3.1. */
@@ -504,6 +509,7 @@ void recovery_timeout(struct engine *e, struct tcb *t)
 	struct recovery *r = recovery_board(e, t);
 	bool renege;
 
+	t->tlp.out = t->snd.tail_probe = false;
 	if (!r) {
 		t->snd.rtx = t->snd.una;
 		return;
@@ -513,7 +519,6 @@ void recovery_timeout(struct engine *e, struct tcb *t)
 	scoreboard_lose_all(&e->runs, &r->board, renege);
 	if (renege)
 		r->board.fack = t->snd.una;
-	r->probe.out = t->snd.tail_probe = false;
 	timer_clear(t, TIMER_REORDERING);
 	timer_clear(t, TIMER_LOSS_PROBE);
 }
@@ -534,6 +539,7 @@ void recovery_judge(struct engine *e, struct tcb *t, const struct segment *seg, 
 {
 	struct recovery *r = recovery_of(e, t);
 
+	judge_probe(e, t, seg, advanced);
 	if (!r)
 		return;
 	if (advanced && eifel_says_spurious(t, r, seg))
@@ -543,11 +549,12 @@ void recovery_judge(struct engine *e, struct tcb *t, const struct segment *seg, 
 		undo(e, t, r);
 	else
 		judge_timeout(e, t, r, advanced, duplicate);
-	if (r->logging) {
-		judge_probe(e, t, r, advanced);
+	if (r->logging && (advanced || r->news.sacked)) {
+		t->snd.tail_probe = false; /* something came before it went */
 		losses(e, t, r, advanced);
-		if (advanced || r->news.sacked)
-			schedule_probe(e, t, r);
+		schedule_probe(e, t, r);
+	} else if (r->logging) {
+		losses(e, t, r, false);
 	}
 	if (tcb_flight(t) == 0)
 		recovery_free(e, t);

@@ -42,11 +42,6 @@ struct recovery {
 		uint32_t ts;
 		uint32_t again; /* octets sent again that no DSACK named yet */
 	} undo;
-	struct { /* RFC 8985 7 */
-		bool out; /* a probe is */
-		bool again; /* it repeated text */
-		seqno end;
-	} probe;
 };
 
 struct recoveries {

@@ -210,6 +210,8 @@ static const uint16_t flags[] = {
 	FLAG(fast_open.early),
 	FLAG(rcv.urgent),
 	FLAG(uto.owed),
+	FLAG(tlp.out),
+	FLAG(tlp.again),
 #undef FLAG
 };
 /* clang-format on */
@@ -350,6 +352,8 @@ BOTH_WAYS congestion(struct coder *c, struct tcb *t)
 	u32(c, &t->cc.acked);
 	u8(c, &t->cc.dup_acks);
 	seq(c, &t->cc.recover, t->snd.una);
+	if (t->tlp.out)
+		seq(c, &t->tlp.end, t->snd.una);
 	u8(c, &t->cc.reo_steps);
 	u8(c, &t->cc.reo_kept);
 	u32(c, &t->cc.peak);
@@ -467,6 +471,8 @@ static void settle(struct tcb *t)
 	t->hole.full_mtu = 0;
 	t->hole.full_mss = 0;
 	t->hole.end = (seqno){ 0 };
+	if (!t->tlp.out)
+		t->tlp.end = (seqno){ 0 };
 	t->cc.frto_room = 0; /* for FRTO_SECOND, which needs something in flight */
 	if (!t->timestamps) {
 		t->ts.recent = t->ts.offset = 0;

@@ -147,6 +147,11 @@ struct tcb {
 		struct hystart hystart;
 	} cc;
 	struct ecn ecn;
+	struct { /* the last tail loss probe, RFC 8985 7: looked at when all has arrived, too */
+		bool out; /* it is not known yet what became of it */
+		bool again; /* it repeated text: TLP.is_retrans */
+		seqno end; /* SND.NXT behind it: TLP.end_seq */
+	} tlp;
 	struct {
 		uint32_t remote_s; /* REMOTE_UTO of RFC 5482; 0: none was received */
 		bool owed; /* ours is to be told, in a segment that is no SYN */

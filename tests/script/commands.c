@@ -868,6 +868,13 @@ static void do_rest(void)
 	engine_rest_all(w.e);
 }
 
+/* hold SECONDS: the driver is late. Timers fire, and the next line comes before anything is pulled. */
+static void do_hold(void)
+{
+	w.now = vtime_add(w.now, duration(arg(1)));
+	engine_expire(w.e, w.now);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -915,6 +922,7 @@ static const struct {
 	{ "consume", do_consume, false },
 	{ "listener-apply", do_listener_apply, false },
 	{ "rest", do_rest, false },
+	{ "hold", do_hold, false },
 	{ "find-serial", do_find_serial, false },
 };
 
@@ -937,7 +945,7 @@ void command(void)
 		if (!commands[i].before_engine)
 			world_engine();
 		commands[i].run();
-		if (w.e && strcmp(name, "drain"))
+		if (w.e && strcmp(name, "drain") && strcmp(name, "hold"))
 			pump();
 		return;
 	}

@@ -31,7 +31,8 @@
  *   before the SYN leaves), send N [takes N] [urgent], read N
  *   (exactly N wait) or read N part, consume N (in place), listener-apply, unserved-apply (for no listener), close [operator], abort [operator], stop-reading, release,
  *   direct on|off [take N], icmp KEY [seq N] [mtu N] [quoted N] (an error of icmp_errors.def that quotes our segment
- *   at N, of so many octets), link-mtu N (of a running connection's interface), rest (who may goes to rest);
+ *   at N, of so many octets), link-mtu N (of a running connection's interface), rest (who may goes to rest), hold SECONDS (what
+ *   falls due fires, and the next line comes before anything is pulled: a late driver);
  *   each may end in `fails ENAME`
  * Short cuts: establish [active] [win N] [rtt SECONDS] [<options>] (a whole handshake; mss 1000), permute N LEN [overlap N]
  *   (N segments in every order), repeat N [batch] FLAGS SEQ:END ... (the same arrives N times), holes N LEN
