@@ -24,12 +24,25 @@ static bool may_probe(const struct tcb *t)
 	return false;
 }
 
+/* MUST-27. RFC 5482 4.2: where that option is used, the time "MUST be set to a value
+ * larger than that of the adopted USER TIMEOUT", or keep-alives would end what that is to save.
+ */
+uint64_t tcb_keepalive_idle_us(const struct tcb *t)
+{
+	const uint64_t time_us = t->params->keepalive_time_us;
+	const uint64_t user_us = tcb_user_timeout_us(t);
+
+	if (t->params->user_timeout_option == TCP_UTO_NO || time_us > user_us)
+		return time_us;
+	return user_us + 1;
+}
+
 void tcb_keepalive_start(struct engine *e, struct tcb *t)
 {
 	t->keepalive.probes = 0;
 	t->keepalive.owed = false;
 	if (t->params->keepalive && t->opened && t->state != ST_TIME_WAIT)
-		timer_set(e, t, TIMER_KEEPALIVE, vtime_add(e->now, t->params->keepalive_time_us));
+		timer_set(e, t, TIMER_KEEPALIVE, vtime_add(e->now, tcb_keepalive_idle_us(t)));
 	else
 		timer_clear(t, TIMER_KEEPALIVE);
 }
@@ -37,7 +50,7 @@ void tcb_keepalive_start(struct engine *e, struct tcb *t)
 void tcb_keepalive_timeout(struct engine *e, struct tcb *t)
 {
 	const uint64_t idle_us = vtime_since(e->now, t->keepalive.heard_at);
-	const uint64_t time_us = t->params->keepalive_time_us; /* MUST-27 */
+	const uint64_t time_us = tcb_keepalive_idle_us(t);
 
 	if (!may_probe(t)) {
 		tcb_keepalive_start(e, t);

@@ -31,7 +31,8 @@ struct tcp_params {
 	uint64_t rto_min_us; /* RFC 6298 2.4 says 1 s; default 200 ms as deployed (see README) */
 	uint64_t rto_max_us; /* RFC 6298 2.5. At least 60 s; default 60 s (tests may go lower) */
 	uint64_t delayed_ack_us; /* MUST-40: below 500 ms; 0 = at once. Default 40 ms */
-	uint64_t keepalive_time_us; /* MUST-28: idle before the first probe. Default 2 h */
+	uint64_t
+		keepalive_time_us; /* MUST-28: idle before the first probe; see tcb_keepalive_idle_us(). Default 2 h */
 	uint64_t keepalive_interval_us; /* between probes that are not answered. Default 75 s */
 	uint32_t
 		r1; /* RFC 9293 3.8.3: retransmissions after which it is in doubt. 1.., default 3 */

@@ -62,12 +62,12 @@ static void refit_delayed_ack(struct engine *e, struct tcb *t, uint64_t before_u
 		tcb_ack_now(e, t);
 }
 
-static void refit_keepalive(struct engine *e, struct tcb *t, const struct tcp_params *before)
+static void refit_keepalive(struct engine *e, struct tcb *t, const struct tcp_params *before,
+			    uint64_t idle_us)
 {
 	const struct tcp_params *const p = t->params;
 
-	if (p->keepalive != before->keepalive ||
-	    p->keepalive_time_us != before->keepalive_time_us ||
+	if (p->keepalive != before->keepalive || tcb_keepalive_idle_us(t) != idle_us ||
 	    p->keepalive_interval_us != before->keepalive_interval_us ||
 	    p->keepalive_probes != before->keepalive_probes)
 		tcb_keepalive_start(e, t);
@@ -78,7 +78,7 @@ int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_pa
 	struct tcb *t = engine_find(e, id);
 	const struct tcp_params *held;
 	struct tcp_params before;
-	uint64_t user_timeout_us;
+	uint64_t user_timeout_us, idle_us;
 
 	engine_clock(e, now);
 	if (!t)
@@ -90,6 +90,7 @@ int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_pa
 		return -ENOBUFS;
 	before = *t->params;
 	user_timeout_us = tcb_user_timeout_us(t);
+	idle_us = tcb_keepalive_idle_us(t);
 	params_drop(e, t->params);
 	t->params = held;
 	cc_choose(t);
@@ -99,7 +100,7 @@ int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_pa
 	uto_open(e, t, &before);
 	refit_rto(e, t, &before);
 	refit_delayed_ack(e, t, before.delayed_ack_us);
-	refit_keepalive(e, t, &before);
+	refit_keepalive(e, t, &before, idle_us);
 	tcb_tell_room(e, t);
 	if (t->state != ST_SYN_SENT)
 		window_tell(e, t);

@@ -649,6 +649,8 @@ uint16_t window_offer(const struct engine *e, struct tcb *t);
 void window_tell(struct engine *e, struct tcb *t);
 
 /* keepalive.c */
+/* How long it may be idle before the first probe. */
+uint64_t tcb_keepalive_idle_us(const struct tcb *t);
 /* At ESTABLISHED, and when its parameters change. */
 void tcb_keepalive_start(struct engine *e, struct tcb *t);
 void tcb_keepalive_timeout(struct engine *e, struct tcb *t);

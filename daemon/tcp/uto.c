@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The user timeout option, RFC 5482: each end tells the other for how long it will wait for an
  * acknowledgement, so that both survive the same absence. ENABLED is UserTimeoutOption, ADV_UTO is
- * UserTimeout, U_LIMIT UserTimeoutMax; L_LIMIT is ADV_UTO, which the formula never goes below.
+ * UserTimeout, U_LIMIT UserTimeoutMax, which holds for what the peer asks; L_LIMIT is two RTOs.
  */
 #include "tcb.h"
 
@@ -13,10 +13,13 @@ uint64_t tcb_user_timeout_us(const struct tcb *t)
 	const uint64_t own = p->user_timeout_us, most = p->user_timeout_max_us;
 	const uint64_t remote = (uint64_t)t->uto.remote_s * SECOND_US;
 	const uint64_t wanted = remote < most ? remote : most;
+	/* 3.1: L_LIMIT "MUST be larger than the current retransmission timeout": what was lost goes again, and
+	 * may be answered. */
+	const uint64_t least = 2ULL * t->rtt.rto_us, longest = own > wanted ? own : wanted;
 
 	if (own == 0 || p->user_timeout_option != TCP_UTO_YES)
 		return own; /* CHANGEABLE is false */
-	return own > wanted ? own : wanted;
+	return longest > least ? longest : least;
 }
 
 /* 3.3: seconds, or minutes when they are too many; never 0, which is reserved. For ever: as long as can be said.
