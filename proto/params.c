@@ -92,7 +92,7 @@ static bool parse_integer(const char *text, uint64_t max, uint64_t *ret_value)
 	return true;
 }
 
-/* An address, with or without brackets; * too when any_ok. */
+/* An address, with or without brackets; * and [*] too when any_ok. */
 static bool address_ok(const char *s, size_t len, bool any_ok)
 {
 	char text[INET6_ADDRSTRLEN];
@@ -108,7 +108,7 @@ static bool address_ok(const char *s, size_t len, bool any_ok)
 	memcpy(text, s, len);
 	text[len] = '\0';
 	if (brackets)
-		return inet_pton(AF_INET6, text, octets) == 1;
+		return (any_ok && !strcmp(text, "*")) || inet_pton(AF_INET6, text, octets) == 1;
 	return (any_ok && !strcmp(text, "*")) || inet_pton(AF_INET, text, octets) == 1;
 }
 

@@ -154,6 +154,7 @@ const struct proto_view *proto_view(enum method m, const json_t *result)
 	case METHOD_LISTEN_STREAM:
 	case METHOD_UNLISTEN:
 	case METHOD_CONNECT:
+	case METHOD_CHOOSE_PORT:
 	case METHOD_SET_TCP:
 	case METHOD_SEND_URGENT:
 	case METHOD_CLOSE_CONNECTION:
@@ -610,6 +611,9 @@ static void render(FILE *out, enum method m, const json_t *result)
 	case METHOD_CONNECT:
 		fprintf(out, "connection %s: %s to %s, established\n", get(&p, "id", CELL_PLAIN),
 			get(&p, "local", CELL_PLAIN), get(&p, "remote", CELL_PLAIN));
+		break;
+	case METHOD_CHOOSE_PORT:
+		fprintf(out, "%s\n", get(&p, "port", CELL_PLAIN));
 		break;
 	case METHOD_SET_TCP:
 		page_set(out, result);

@@ -72,6 +72,7 @@ int tcpfsm_address(const struct sockaddr *sa, socklen_t len, struct sockaddr_in6
 	return 0;
 }
 
+/* wild: :: is an address of both families. */
 static void endpoint_text(const struct sockaddr_in6 *a, bool wild, char buf[static ENDPOINT_MAX])
 {
 	char text[INET6_ADDRSTRLEN] = "";
@@ -86,6 +87,14 @@ static void endpoint_text(const struct sockaddr_in6 *a, bool wild, char buf[stat
 		inet_ntop(AF_INET6, &a->sin6_addr, text, sizeof(text));
 		snprintf(buf, ENDPOINT_MAX, "[%s]:%u", text, port);
 	}
+}
+
+static void listener_text(const struct tcpfsm_listener *l, char buf[static ENDPOINT_MAX])
+{
+	if (l->v6only && IN6_IS_ADDR_UNSPECIFIED(&l->local.sin6_addr))
+		snprintf(buf, ENDPOINT_MAX, "[*]:%u", ntohs(l->local.sin6_port));
+	else
+		endpoint_text(&l->local, true, buf);
 }
 
 static int endpoint_read(const char *text, struct sockaddr_in6 *ret)
@@ -533,6 +542,18 @@ int tcpfsm_connect(const struct tcpfsm_connect *c, int flags, struct tcpfsm_name
 
 /* ---- listen ---- */
 
+int tcpfsm_listen_check(const struct tcpfsm_listener *l)
+{
+	char params[REQUEST_MAX], answer[ANSWER_MAX], text[ENDPOINT_MAX];
+	int rc;
+
+	listener_text(l, text);
+	snprintf(params, sizeof(params), "\"address\":\"%s\",\"check\":true%s", text,
+		 l->reuse_port ? ",\"reuse_port\":true" : "");
+	rc = call(l->path, "listen.stream", params, -1, answer);
+	return rc == -EADDRNOTAVAIL ? -EADDRINUSE : rc; /* nothing else is refused */
+}
+
 int tcpfsm_listen_begin(const struct tcpfsm_listener *l, int end, int daemon_end)
 {
 	struct tcpfsm_name name = { .listens = true,
@@ -546,8 +567,9 @@ int tcpfsm_listen_begin(const struct tcpfsm_listener *l, int end, int daemon_end
 	char params[REQUEST_MAX], answer[ANSWER_MAX], text[ENDPOINT_MAX];
 	int rc, better;
 
-	endpoint_text(&l->local, true, text);
-	rc = snprintf(params, sizeof(params), "\"address\":\"%s\",\"backlog\":%u", text, backlog);
+	listener_text(l, text);
+	rc = snprintf(params, sizeof(params), "\"address\":\"%s\",\"backlog\":%u%s", text, backlog,
+		      l->reuse_port ? ",\"reuse_port\":true" : "");
 	rc = add_tcp(l->tcp, params, rc);
 	if (!rc)
 		rc = call(l->path, "listen.stream", params, daemon_end, answer);
@@ -696,14 +718,23 @@ int tcpfsm_set(const char *path, uint64_t id, const char *key, const char *value
 	return set(path, of, key, value);
 }
 
-int tcpfsm_set_listener(const char *path, const struct sockaddr_in6 *local, const char *key,
-			const char *value)
+int tcpfsm_set_listener(const struct tcpfsm_listener *l, const char *key, const char *value)
 {
 	char of[ENDPOINT_MAX + 24], text[ENDPOINT_MAX];
 
-	endpoint_text(local, true, text);
+	listener_text(l, text);
 	snprintf(of, sizeof(of), "\"listener\":\"%s\"", text);
-	return set(path, of, key, value);
+	return set(l->path, of, key, value);
+}
+
+int tcpfsm_choose_port(const char *path, uint16_t *ret_port)
+{
+	char answer[ANSWER_MAX];
+	const int rc = call(path, "choose.port", "", -1, answer);
+
+	if (!rc)
+		*ret_port = (uint16_t)find_number(result_of(answer), "port");
+	return rc;
 }
 
 bool tcpfsm_has_no_shield(const char *path)

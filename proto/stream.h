@@ -44,6 +44,8 @@ struct tcpfsm_listener {
 	const char *path;
 	struct sockaddr_in6
 		local; /* :: is any address of both families, ::ffff:0.0.0.0 any of IPv4 */
+	bool v6only; /* with :: those of IPv6 alone */
+	bool reuse_port; /* others of the same user may listen there as well, if they all say so */
 	unsigned
 		backlog; /* connections not accepted yet; 1 to TCPFSM_BACKLOG_MAX, who is beyond waits */
 	const char *tcp; /* NULL, or KEY=VALUE,... of [Tcp], for what it accepts */
@@ -80,6 +82,8 @@ int tcpfsm_connect_wait(int end, int timeout_ms);
  * tcpfsm_connect_wait() does then, or poll(2) for POLLOUT. */
 int tcpfsm_connect(const struct tcpfsm_connect *c, int flags, struct tcpfsm_name *ret_name);
 
+/* 0: no listener of the daemon's is in the way of this one; it may come to be. -EADDRINUSE. */
+int tcpfsm_listen_check(const struct tcpfsm_listener *l);
 /* `end` becomes readable when there is a connection to accept. daemon_end is closed by this. */
 int tcpfsm_listen_begin(const struct tcpfsm_listener *l, int end, int daemon_end);
 /* The listening descriptor. Closed by its last holder, it listens no more. -EADDRINUSE, -EADDRNOTAVAIL,
@@ -98,8 +102,10 @@ int tcpfsm_info(const char *path, uint64_t id, struct tcpfsm_info *ret_info);
 /* A key of [Tcp], in a connection that runs, or for what a listener accepts from now on: "Nagle", "no".
  * -EINVAL: there is no such key, or value, or it is only for the handshake. -ENOENT: no such connection. */
 int tcpfsm_set(const char *path, uint64_t id, const char *key, const char *value);
-int tcpfsm_set_listener(const char *path, const struct sockaddr_in6 *local, const char *key,
-			const char *value);
+/* Of l: path, local, v6only. For all that share the address. */
+int tcpfsm_set_listener(const struct tcpfsm_listener *l, const char *key, const char *value);
 int tcpfsm_reset(const char *path, uint64_t id); /* RST now */
+/* A port of the daemon's own range, for who wants any: no listener has it at this moment. */
+int tcpfsm_choose_port(const char *path, uint16_t *ret_port);
 /* Does the daemon serve addresses that no kernel owns (Shield=none)? False also when it is not there. */
 bool tcpfsm_has_no_shield(const char *path);

@@ -69,8 +69,6 @@ static int begin_connect(int fd, struct sock *s, const struct sockaddr_in6 *to, 
 		c.remote.sin6_addr = in6addr_loopback;
 	else if (IN6_IS_ADDR_V4MAPPED(&to->sin6_addr) && !to->sin6_addr.s6_addr32[3])
 		c.remote.sin6_addr.s6_addr32[3] = htonl(INADDR_LOOPBACK);
-	if (s->any_port)
-		source.sin6_port = 0;
 	options_keys(s, keys, sizeof(keys) - sizeof(fast_open));
 	if (text_len)
 		(void)strcat(keys, keys[0] ? fast_open : fast_open + 1);

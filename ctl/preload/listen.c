@@ -5,7 +5,15 @@
 
 #include "ctl/preload/preload.h"
 
-enum { BACKLOG_MIN = 128, KEYS_BYTES = 512 };
+enum { BACKLOG_MIN = 128, KEYS_BYTES = 512, CHOICES_MAX = 8 };
+
+static bool is_set(int kernel, int level, int name)
+{
+	int v = 0;
+	socklen_t len = sizeof(v);
+
+	return !syscall(SYS_getsockopt, kernel, level, name, &v, &len) && v;
+}
 
 /* A socket of the kernel's has the port from now on: it chooses a free one, knows who may have it, and
  * whether it is taken. It never listens. */
@@ -18,6 +26,8 @@ static int reserve(struct sock *s, struct sockaddr_in6 *a)
 
 	if (kernel < 0)
 		return kernel;
+	s->v6only = is_set(kernel, IPPROTO_IPV6, IPV6_V6ONLY);
+	s->reuse_port = is_set(kernel, SOL_SOCKET, SO_REUSEPORT);
 	give_name(a, s->domain, (struct sockaddr *)&room, &len);
 	if (syscall(SYS_bind, kernel, &room, len) < 0)
 		rc = -errno;
@@ -32,10 +42,51 @@ static int reserve(struct sock *s, struct sockaddr_in6 *a)
 	return rc == -EADDRNOTAVAIL && a->sin6_port && tcpfsm_has_no_shield(NULL) ? 0 : rc;
 }
 
+/* The daemon's own range needs no rule of its own, whatever comes of the socket. When it may yet be the kernel's, or
+ * that range is used up, the kernel chooses.
+ */
+static int reserve_any(struct sock *s, struct sockaddr_in6 *a)
+{
+	int rc = -EADDRINUSE;
+	uint16_t port;
+
+	for (int i = 0; i < CHOICES_MAX && rc == -EADDRINUSE && is_all_meant(); i++) {
+		if (tcpfsm_choose_port(NULL, &port))
+			break;
+		a->sin6_port = htons(port);
+		rc = reserve(s, a);
+	}
+	if (rc != -EADDRINUSE)
+		return rc;
+	a->sin6_port = 0;
+	return reserve(s, a);
+}
+
+static void release(struct sock *s)
+{
+	if (s->reserve >= 0)
+		(void)syscall(SYS_close, s->reserve);
+	s->reserve = -1;
+}
+
+/* With SO_REUSEADDR a bound port may be had again, unless somebody listens; the daemon's listeners do not listen
+ * for the kernel. No daemon, no listeners: listen() will say so.
+ */
+static bool is_in_the_way(const struct sock *s, const struct sockaddr_in6 *a)
+{
+	const struct option *const o = find_option(s, SOL_SOCKET, SO_REUSEADDR);
+	const struct tcpfsm_listener l = { .local = *a,
+					   .v6only = s->v6only,
+					   .reuse_port = s->reuse_port };
+
+	return o && o->value && tcpfsm_listen_check(&l) == -EADDRINUSE;
+}
+
 PUBLIC int bind(int fd, const struct sockaddr *sa, socklen_t len)
 {
 	struct sock *const s = find(fd);
 	struct sockaddr_in6 a;
+	bool any_port;
 	int rc;
 
 	if (!s)
@@ -49,8 +100,12 @@ PUBLIC int bind(int fd, const struct sockaddr *sa, socklen_t len)
 		rc = hand_back(fd, s);
 		return rc ? (int)fail(rc) : (int)syscall(SYS_bind, fd, sa, len);
 	}
-	s->any_port = !a.sin6_port;
-	rc = reserve(s, &a);
+	any_port = !a.sin6_port;
+	rc = any_port ? reserve_any(s, &a) : reserve(s, &a);
+	if (!rc && !any_port && is_in_the_way(s, &a)) {
+		release(s);
+		rc = -EADDRINUSE;
+	}
 	if (rc)
 		return (int)fail(rc);
 	s->bound = a;
@@ -71,7 +126,7 @@ static int bind_any(struct sock *s)
 
 	if (s->domain == AF_INET)
 		any.sin6_addr.s6_addr[10] = any.sin6_addr.s6_addr[11] = 0xff;
-	rc = reserve(s, &any);
+	rc = reserve_any(s, &any);
 	if (!rc)
 		s->bound = any;
 	return rc;
@@ -82,6 +137,8 @@ static int begin_listen(int fd, struct sock *s, int backlog)
 	char keys[KEYS_BYTES];
 	struct tcpfsm_listener l = {
 		.local = s->bound,
+		.v6only = s->v6only,
+		.reuse_port = s->reuse_port,
 		.backlog = backlog < BACKLOG_MIN ? BACKLOG_MIN : (unsigned)backlog,
 		.tcp = keys,
 	};
@@ -119,13 +176,6 @@ PUBLIC int listen(int fd, int backlog)
 	return rc ? (int)fail(rc) : 0;
 }
 
-static bool is_v6only(const struct sock *l)
-{
-	const struct option *const o = find_option(l, IPPROTO_IPV6, IPV6_V6ONLY);
-
-	return o && o->value;
-}
-
 /* Nothing will ever come again, and poll() says so without end. Many a server only logs that and calls
  * again at once: it is not to fill a core and a disk. The first answer does not wait.
  */
@@ -150,11 +200,7 @@ PUBLIC int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
 		return (int)syscall(SYS_accept4, fd, sa, len, flags);
 	if (l->kind != LISTENING || flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))
 		return (int)fail(EINVAL);
-	while ((rc = tcpfsm_accept(fd, l->domain, flags, &name)) >= 0 && is_v6only(l) &&
-	       IN6_IS_ADDR_V4MAPPED(&name.remote.sin6_addr)) {
-		(void)tcpfsm_reset(NULL, name.id);
-		(void)syscall(SYS_close, rc);
-	}
+	rc = tcpfsm_accept(fd, l->domain, flags, &name);
 	if (rc == -EINVAL)
 		return listener_gone(l);
 	if (rc < 0)

@@ -25,12 +25,19 @@ static bool port_in(const char *words, uint16_t port)
 	return false;
 }
 
+bool is_all_meant(void)
+{
+	const char *const only = getenv("TCPFSM_ONLY");
+
+	return !only || !*only;
+}
+
 bool is_meant(const char *what, uint16_t port)
 {
 	const char *const only = getenv("TCPFSM_ONLY");
 	bool roles, ports;
 
-	if (!only || !*only)
+	if (is_all_meant())
 		return true;
 	roles = strstr(only, "connect") || strstr(only, "listen");
 	ports = strpbrk(only, "0123456789") != NULL;

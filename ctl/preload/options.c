@@ -171,11 +171,12 @@ void options_keys(const struct sock *s, char *keys, size_t size)
 /* It takes effect at once. What the connection is by then is not the program's concern. */
 static void tell_daemon(const struct sock *s, const struct word *w, int v)
 {
+	const struct tcpfsm_listener self = { .local = s->bound, .v6only = s->v6only };
 	char value[VALUE_BYTES];
 
 	w->value(v, value);
 	if (s->kind == LISTENING)
-		(void)tcpfsm_set_listener(NULL, &s->bound, w->key, value);
+		(void)tcpfsm_set_listener(&self, w->key, value);
 	else if ((s->kind == CONNECTED || s->kind == CONNECTING) && !w->handshake)
 		(void)tcpfsm_set(NULL, s->name.id, w->key, value);
 }
@@ -308,6 +309,8 @@ PUBLIC int setsockopt(int fd, int level, int name, const void *value, socklen_t 
 		return set_congestion(s, value, len);
 	if (is_refused(level, name))
 		return (int)fail(ENOPROTOOPT);
+	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && s->bound.sin6_family)
+		return (int)fail(EINVAL); /* what is bound has it for good */
 	return set_checked(s, level, name, value, len);
 }
 

@@ -42,7 +42,7 @@ struct sock {
 	int daemon_end; /* NEW: what the daemon will get; else -1 */
 	int reserve; /* a socket of the kernel's that is bound, so that nobody else gets the port; -1 */
 	struct sockaddr_in6 bound; /* family 0: it is not */
-	bool any_port; /* bind() chose it */
+	bool v6only, reuse_port; /* as they were when it was bound */
 	struct tcpfsm_name name;
 	bool connect_told; /* connect() has said that it is there */
 	bool shut; /* the program shut a direction down: an end of file may be in good order */
@@ -101,6 +101,7 @@ int take_name(int domain, const struct sockaddr *sa, socklen_t len, struct socka
 
 /* what: "connect", "listen", or "" for either. */
 bool is_meant(const char *what, uint16_t port);
+bool is_all_meant(void);
 /* Not ours after all: the descriptor becomes a socket of the kernel's, with the options it was given. */
 int hand_back(int fd, const struct sock *s);
 /* A socket of the kernel's with the options of s. -errno. */

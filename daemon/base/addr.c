@@ -7,6 +7,7 @@
 
 const struct ipaddr addr_any = { { 0 } };
 const struct ipaddr addr_any4 = { { [10] = 0xff, [11] = 0xff } };
+const struct ipaddr addr_any6 = { { [10] = 0xff, [11] = 0xfe } };
 
 struct ipaddr addr_from_v4(const uint8_t octets[4])
 {
@@ -49,7 +50,14 @@ bool addr_matches(const struct ipaddr *bound, const struct ipaddr *to)
 		return true;
 	if (addr_eq(bound, &addr_any4))
 		return addr_is_v4(to);
+	if (addr_eq(bound, &addr_any6))
+		return !addr_is_v4(to);
 	return addr_eq(bound, to);
+}
+
+bool addr_overlaps(const struct ipaddr *a, const struct ipaddr *b)
+{
+	return addr_matches(a, b) || addr_matches(b, a);
 }
 
 int addr_parse(const char *text, struct ipaddr *ret_addr)
@@ -135,6 +143,8 @@ int endpoint_parse(const char *text, bool zero_ok, struct endpoint *ret_endpoint
 	host[n] = 0;
 	if (addr_parse(host, &ep.addr))
 		return -EINVAL;
+	if (text[n] == ']' && addr_eq(&ep.addr, &addr_any) && host[0] == '*')
+		ep.addr = addr_any6;
 	ep.port = (uint16_t)port;
 	*ret_endpoint = ep;
 	return 0;
@@ -157,7 +167,7 @@ static void format_v4(const uint8_t *octets, char *to)
 
 const char *addr_format(const struct ipaddr *a, char buf[static ADDR_TEXT])
 {
-	if (addr_eq(a, &addr_any))
+	if (addr_eq(a, &addr_any) || addr_eq(a, &addr_any6))
 		return strcpy(buf, "*");
 	if (addr_is_v4(a))
 		format_v4(a->b + 12, buf);

@@ -31,9 +31,12 @@ struct flow {
 /* Longest text of an address with scope, and of an endpoint, with the terminating zero. */
 enum { ADDR_TEXT = 64, ENDPOINT_TEXT = 80 };
 
-/* Any address of both families (written * or [::]), and any IPv4 address (0.0.0.0). */
+/* Any address of both families (written * or [::]), any IPv4 address (0.0.0.0), and any IPv6 address, but none
+ * of IPv4 ([*]). The last is held as ::fffe:0:0, of ::/8, which is nobody's (RFC 4291 2.4).
+ */
 extern const struct ipaddr addr_any;
 extern const struct ipaddr addr_any4;
+extern const struct ipaddr addr_any6;
 
 static inline bool addr_eq(const struct ipaddr *a, const struct ipaddr *b)
 {
@@ -50,12 +53,14 @@ static inline bool addr_is_v4(const struct ipaddr *a)
 	return !memcmp(a->b, mapped, sizeof(mapped));
 }
 
-/* :: or ::ffff:0.0.0.0 */
+/* ::, ::ffff:0.0.0.0 or addr_any6 */
 static inline bool addr_is_any(const struct ipaddr *a)
 {
-	static const uint8_t zero[16] = { 0 };
+	static const uint8_t zero[16] = { 0 }, only6[16] = { [10] = 0xff, [11] = 0xfe };
 
-	return addr_is_v4(a) ? !memcmp(a->b + 12, zero, 4) : !memcmp(a->b, zero, 16);
+	if (addr_is_v4(a))
+		return !memcmp(a->b + 12, zero, 4);
+	return !memcmp(a->b, zero, 16) || !memcmp(a->b, only6, 16);
 }
 
 static inline bool addr_is_multicast(const struct ipaddr *a)
@@ -92,12 +97,14 @@ bool addr_in_prefix(const struct ipaddr *a, const struct ipaddr *prefix, unsigne
 
 /* Does a listener bound to `bound` serve `to`? */
 bool addr_matches(const struct ipaddr *bound, const struct ipaddr *to);
+/* Is there an address that listeners bound to `a` and to `b` both serve? */
+bool addr_overlaps(const struct ipaddr *a, const struct ipaddr *b);
 
 /* "10.0.0.2", "2001:db8::2", "*". 0, or -EINVAL. Never asks a resolver. */
 int addr_parse(const char *text, struct ipaddr *ret_addr);
 /* "10.0.0.2/8", "::1/128", or a plain address (whole length). 0, or -EINVAL. */
 int prefix_parse(const char *text, struct ipaddr *ret_addr, unsigned *ret_len);
-/* "10.0.0.2:7", "[2001:db8::2]:80", "*:80". Port 1..65535, 0 when zero_ok. 0, or -EINVAL. */
+/* "10.0.0.2:7", "[2001:db8::2]:80", "*:80", "[*]:80". Port 1..65535, 0 when zero_ok. 0, or -EINVAL. */
 int endpoint_parse(const char *text, bool zero_ok, struct endpoint *ret_endpoint);
 /* Both return buf. */
 const char *addr_format(const struct ipaddr *a, char buf[static ADDR_TEXT]);

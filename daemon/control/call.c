@@ -26,6 +26,7 @@ static call_fn *const methods[METHOD__COUNT] = {
 	[METHOD_LISTEN_STREAM] = call_listen_stream,
 	[METHOD_UNLISTEN] = call_unlisten,
 	[METHOD_CONNECT] = call_connect,
+	[METHOD_CHOOSE_PORT] = call_choose_port,
 	[METHOD_SEND_URGENT] = call_send_urgent,
 	[METHOD_SET_TCP] = call_set_tcp,
 	[METHOD_SHOW_TCP] = call_show_tcp,
@@ -91,6 +92,9 @@ static void call_free(struct call *c)
 	if (c->next)
 		c->next->prev = c->prev;
 	control->calls_n--;
+	if (c->source)
+		served_source_settle(control->cfg.listeners, c->source,
+				     c->req.ask == WORKER_CONNECT ? c->req.connect.ret_serial : 0);
 	call_clear(c);
 	if (c->limit)
 		event_free(c->limit);

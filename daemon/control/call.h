@@ -53,7 +53,10 @@ struct call {
 	struct endpoint endpoint; /* listen, unlisten, connect */
 	char name[CONFIG_NAME]; /* listen, unlisten */
 	struct held *held; /* listen.stream: until it listens; owned */
-	unsigned pending; /* set: listeners that have not answered */
+	uint64_t listener; /* listen.stream: its id */
+	uint64_t
+		source; /* connect: of its port, as served_source_take() has it; settled at the end */
+	unsigned pending; /* set, unlisten: listeners that have not answered */
 	const struct key *key; /* set */
 };
 
@@ -61,8 +64,9 @@ struct call {
 typedef void call_fn(struct call *c);
 call_fn call_list_connections, call_list_listeners, call_list_services, call_list_rules,
 	call_show_connection, call_show_transitions, call_listen, call_listen_stream, call_unlisten,
-	call_connect, call_send_urgent, call_set_tcp, call_show_tcp, call_close_connection,
-	call_reset_connection, call_status, call_version, call_reload, call_shutdown, call_discover;
+	call_connect, call_choose_port, call_send_urgent, call_set_tcp, call_show_tcp,
+	call_close_connection, call_reset_connection, call_status, call_version, call_reload,
+	call_shutdown, call_discover;
 
 /* Takes over id and params. NULL: no memory, and they are dropped. */
 struct call *call_new(struct control *control, struct exchange *x, enum method m, json_t *id,

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/end_name.h"
 #include "base/log.h"
 #include "config/listener.h"
 #include "config/tcp.h"
@@ -215,7 +216,7 @@ static void on_listening_stream(void *arg, int rc, const struct errmsg *err)
 	if (rc == 0) {
 		log_info("listener %s: serving %s by a program", c->name,
 			 endpoint_format(&c->endpoint, address));
-		held_watch(c->held);
+		held_watch(c->held, c->listener);
 		answer_listener(c);
 	} else {
 		held_refuse(c->held, -rc);
@@ -240,48 +241,70 @@ static int listen_stream_params(struct call *c, struct config_listener *spec)
 	return 0;
 }
 
+static void check_stream(struct call *c, const struct served_program *p)
+{
+	struct errmsg err;
+	const int rc = served_check_program(c->control->cfg.listeners, &c->endpoint, p, &err);
+
+	if (rc)
+		call_fail_rc(c, rc, &err);
+	else
+		answer_listener(c);
+}
+
 void call_listen_stream(struct call *c)
 {
 	struct config_listener spec;
 	struct served *ls = c->control->cfg.listeners;
-	const int fd = passed_fd(c);
+	struct served_program p = { .reuse_port = proto_param_true(c->params, "reuse_port") };
+	const bool check = proto_param_true(c->params, "check");
+	const int fd = check ? -1 : passed_fd(c);
 	struct errmsg err;
 	int rc;
 
-	if (fd < 0)
+	if (fd < 0 && !check)
 		return;
+	p.fd = fd;
+	p.uid = c->exchange ? c->exchange->client->uid : (uid_t)-1;
 	config_listener_default(&spec, &c->control->cfg.config->tcp);
 	if (listen_stream_params(c, &spec) < 0) {
-		(void)close(fd);
+		if (fd >= 0)
+			(void)close(fd);
 		return;
 	}
 	c->endpoint = spec.address;
 	memcpy(c->name, spec.name, sizeof(c->name));
-	c->held = held_new(&c->control->held, c->control->cfg.base, ls, fd, &spec.address);
+	if (check) {
+		check_stream(c, &p);
+		return;
+	}
+	c->held = held_new(&c->control->held, c->control->cfg.base, ls, fd);
 	if (!c->held) {
 		(void)close(fd);
 		call_fail(c, PROTO_INTERNAL_ERROR, "no memory");
 		return;
 	}
 	call_ref(c);
-	rc = served_open_stream(ls, &spec, fd, on_listening_stream, c, &err);
+	rc = served_open_stream(ls, &spec, &p, on_listening_stream, c, &c->listener, &err);
 	if (rc < 0)
 		on_listening_stream(c, rc, &err);
 }
 
 /* ---- unlisten ---- */
 
+/* Programs may share an address: of several answers, the last is the call's. */
 static void on_unlistened(void *arg, int rc, const struct errmsg *err)
 {
 	struct call *c = arg;
 	char address[ENDPOINT_TEXT];
 
-	if (rc == 0) {
+	c->pending--;
+	if (rc < 0) {
+		call_fail_rc(c, rc, err);
+	} else if (!c->pending && !c->answered) {
 		log_info("listener %s: %s is served no more", c->name,
 			 endpoint_format(&c->endpoint, address));
 		answer_listener(c);
-	} else {
-		call_fail_rc(c, rc, err);
 	}
 	call_unref(c);
 }
@@ -295,13 +318,16 @@ void call_unlisten(struct call *c)
 
 	if (endpoint_param(c, "address", false, &c->endpoint) < 0)
 		return;
-	l = served_find(ls, &c->endpoint);
-	if (l)
-		memcpy(c->name, l->spec.name, sizeof(c->name));
-	call_ref(c);
-	rc = served_close(ls, &c->endpoint, on_unlistened, c, &err);
-	if (rc < 0)
-		on_unlistened(c, rc, &err);
+	do {
+		l = served_find(ls, &c->endpoint);
+		if (l)
+			memcpy(c->name, l->spec.name, sizeof(c->name));
+		call_ref(c);
+		c->pending++;
+		rc = served_close(ls, &c->endpoint, on_unlistened, c, &err);
+		if (rc < 0)
+			on_unlistened(c, rc, &err);
+	} while (rc == 0 && served_find(ls, &c->endpoint));
 }
 
 /* ---- connect ---- */
@@ -322,23 +348,32 @@ static void on_connected(struct call *c)
 				 endpoint_format(&flow->remote, remote)));
 }
 
-/* A segment from a port without a rule would have its answer reset by the kernel. */
 static int source_param(struct call *c, struct endpoint *ret_source)
 {
-	const struct config *config = c->control->cfg.config;
 	struct endpoint source = { .addr = addr_any };
 
 	if (proto_param_text(c->params, "source", NULL) &&
 	    (endpoint_param(c, "source", true, &source) < 0 || port_right(c, source.port) < 0))
 		return -EINVAL;
-	if (source.port && !served_covers(c->control->cfg.listeners, &source)) {
-		call_fail(c, PROTO_REFUSED,
-			  "source: port %u is none of LocalPorts (%u-%u), and no listener has it",
-			  source.port, config->local_port_min, config->local_port_max);
-		return -EINVAL;
-	}
 	*ret_source = source;
 	return 0;
+}
+
+/* A segment from a port without a rule would have its answer reset by the kernel. */
+static int take_source(struct call *c)
+{
+	struct endpoint source = c->req.connect.local;
+	struct errmsg err;
+	int rc;
+
+	if (!source.port)
+		return 0;
+	if (addr_is_any(&source.addr))
+		source.addr = addr_is_v4(&c->req.connect.remote.addr) ? addr_any4 : addr_any6;
+	rc = served_source_take(c->control->cfg.listeners, &source, &c->source, &err);
+	if (rc)
+		call_fail(c, PROTO_REFUSED, "source: %s", err.text);
+	return rc;
 }
 
 static int scope_param(struct call *c, const struct endpoint *remote, uint32_t *ret_scope)
@@ -396,11 +431,22 @@ static void connect_passed(struct call *c)
 	call_ask(c, WORKER_CONNECT, on_connected, CALL_LIMIT_US);
 }
 
+void call_choose_port(struct call *c)
+{
+	const uint16_t port = served_choose_port(c->control->cfg.listeners);
+
+	if (port)
+		call_result(c, json_pack("{s:i}", "port", (int)port));
+	else
+		call_fail(c, PROTO_REFUSED, "no port of LocalPorts is left");
+}
+
 void call_connect(struct call *c)
 {
 	const bool passed = proto_param_true(c->params, "passed");
 	const bool stream = !passed && proto_param_true(c->params, "stream");
 	const int fd = passed ? passed_fd(c) : -1;
+	int rc;
 
 	if (passed && fd < 0)
 		return;
@@ -426,6 +472,14 @@ void call_connect(struct call *c)
 	    tcp_param(c, &c->req.connect.params, NULL) < 0) {
 		if (fd >= 0)
 			(void)close(fd);
+		return;
+	}
+	rc = take_source(c);
+	if (rc) {
+		if (fd >= 0) {
+			end_name_set(fd, -rc);
+			(void)close(fd);
+		}
 		return;
 	}
 	c->req.connect.fd = fd;

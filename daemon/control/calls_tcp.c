@@ -116,14 +116,14 @@ static void on_taken(void *arg, int rc, const struct errmsg *err)
 	settled(c);
 }
 
-static void give(struct call *c, const struct config_listener *spec)
+static void give(struct call *c, uint64_t id, const struct config_listener *spec)
 {
 	struct errmsg err;
 	int rc;
 
 	call_ref(c);
 	c->pending++;
-	rc = served_set_params(c->control->cfg.listeners, spec, on_taken, c, &err);
+	rc = served_set_params(c->control->cfg.listeners, id, spec, on_taken, c, &err);
 	if (rc < 0)
 		on_taken(c, rc, &err);
 }
@@ -202,10 +202,29 @@ static void set_daemon(struct call *c)
 		if (!follows(c, l))
 			continue;
 		config_tcp_copy(c->key, &spec.tcp, &params);
-		give(c, &spec);
+		give(c, l->id, &spec);
 	}
 	(void)json_object_set_new(c->rows, "own", json_integer(own));
 	settled(c);
+}
+
+/* Programs may share an address: then for all of them. */
+static void set_sharers(struct call *c, const struct listener *first,
+			const struct config_listener *of_first)
+{
+	struct served *const ls = c->control->cfg.listeners;
+	const struct listener *l;
+
+	for (size_t i = 0; (l = served_nth(ls, i)) != NULL; i++) {
+		struct config_listener spec = l->spec;
+
+		if (l == first || l->state == LISTENER_DRAINING ||
+		    !endpoint_eq(&l->spec.address, &first->spec.address))
+			continue;
+		config_tcp_copy(c->key, &spec.tcp, &of_first->tcp);
+		spec.tcp_from[c->key - keys] = FROM_SET;
+		give(c, l->id, &spec);
+	}
 }
 
 static void set_listener(struct call *c)
@@ -225,7 +244,8 @@ static void set_listener(struct call *c)
 	spec.tcp_from[c->key - keys] = FROM_SET;
 	call_ref(c);
 	c->pending = 1;
-	give(c, &spec);
+	set_sharers(c, l, &spec);
+	give(c, l->id, &spec);
 	settled(c);
 }
 

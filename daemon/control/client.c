@@ -532,16 +532,20 @@ void client_wake(struct client *c)
 
 /* ---- life ---- */
 
-static enum method_level peer_level(int fd, bool observe)
+/* (uid_t)-1, who may nothing more than others, when it cannot be known. */
+static uid_t peer_uid(int fd)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ? (uid_t)-1 : peer.uid;
+}
+
+static enum method_level peer_level(uid_t uid, bool observe)
+{
 	if (observe)
 		return LEVEL_OBSERVE;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
-		return LEVEL_OPERATE;
-	return peer.uid == 0 || peer.uid == geteuid() ? LEVEL_ADMIN : LEVEL_OPERATE;
+	return uid == 0 || uid == geteuid() ? LEVEL_ADMIN : LEVEL_OPERATE;
 }
 
 struct client *client_new(struct control *control, int fd, bool observe)
@@ -556,7 +560,8 @@ struct client *client_new(struct control *control, int fd, bool observe)
 	c->control = control;
 	c->fd = fd;
 	c->observe = observe;
-	c->level = peer_level(fd, observe);
+	c->uid = peer_uid(fd);
+	c->level = peer_level(c->uid, observe);
 	c->last = &c->first;
 	c->out_last = &c->out;
 	c->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, c);

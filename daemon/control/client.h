@@ -45,6 +45,7 @@ struct client {
 	struct control *control;
 	int fd;
 	bool observe; /* came by observe.sock */
+	uid_t uid; /* by SO_PEERCRED, as it was when it connected */
 	enum method_level level;
 	bool eof; /* no more questions will come */
 	bool closing; /* no more questions are taken */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/held.h"
 
+#include <errno.h>
 #include <event2/event.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -15,7 +15,6 @@ struct held {
 	struct served *ls;
 	struct event *ev;
 	int fd; /* owned; the worker has a duplicate */
-	struct endpoint address;
 	uint64_t id; /* the listener's; 0: not yet */
 };
 
@@ -39,24 +38,25 @@ void held_free_all(struct held **list)
 		held_free(*list);
 }
 
-/* The address may be another's already, when an operator closed the listener before. */
+/* An operator may have closed the listener before. */
 static void on_gone(evutil_socket_t fd, short what, void *arg)
 {
 	struct held *const h = arg;
-	const struct listener *const l = served_find(h->ls, &h->address);
+	const struct listener *const l = served_by_id(h->ls, h->id);
 	char text[ENDPOINT_TEXT];
 	struct errmsg err;
+	int rc;
 
 	(void)fd;
 	(void)what;
-	if (l && l->id == h->id && served_close(h->ls, &h->address, NULL, NULL, &err) < 0)
+	rc = l ? served_close_id(h->ls, h->id, NULL, NULL, &err) : -ENOENT;
+	if (rc && rc != -ENOENT)
 		log_warning("listener %s: its program is gone, but it cannot be closed: %s",
-			    endpoint_format(&h->address, text), err.text);
+			    endpoint_format(&l->spec.address, text), err.text);
 	held_free(h);
 }
 
-struct held *held_new(struct held **list, struct event_base *base, struct served *ls, int fd,
-		      const struct endpoint *address)
+struct held *held_new(struct held **list, struct event_base *base, struct served *ls, int fd)
 {
 	struct held *const h = calloc(1, sizeof(*h));
 
@@ -64,7 +64,6 @@ struct held *held_new(struct held **list, struct event_base *base, struct served
 		return NULL;
 	h->ls = ls;
 	h->fd = fd;
-	h->address = *address;
 	h->at = list;
 	h->next = *list;
 	if (h->next)
@@ -78,11 +77,9 @@ struct held *held_new(struct held **list, struct event_base *base, struct served
 	return NULL;
 }
 
-void held_watch(struct held *h)
+void held_watch(struct held *h, uint64_t id)
 {
-	const struct listener *const l = served_find(h->ls, &h->address);
-
-	h->id = l ? l->id : 0;
+	h->id = id;
 	if (event_add(h->ev, NULL) < 0)
 		log_error("a listener of a program cannot be watched: it stays until it is closed "
 			  "by hand");

@@ -180,7 +180,7 @@ static void open_listener(struct reload *r, const struct config_listener *spec, 
 		on_change(change, rc, &err);
 }
 
-static void change_params(struct reload *r, const struct config_listener *spec)
+static void change_params(struct reload *r, uint64_t id, const struct config_listener *spec)
 {
 	struct change *change = change_new(r, &r->changed, spec->name);
 	struct errmsg err;
@@ -188,7 +188,7 @@ static void change_params(struct reload *r, const struct config_listener *spec)
 
 	if (!change)
 		return;
-	rc = served_set_params(r->d->listeners, spec, on_change, change, &err);
+	rc = served_set_params(r->d->listeners, id, spec, on_change, change, &err);
 	if (rc < 0)
 		on_change(change, rc, &err);
 }
@@ -239,7 +239,7 @@ static void take_new(struct reload *r, const struct config_listener *spec)
 		open_listener(r, spec, &r->changed);
 	} else if (!config_tcp_eq(&l->spec.tcp, &spec->tcp) ||
 		   memcmp(l->spec.tcp_from, spec->tcp_from, sizeof(spec->tcp_from)) != 0) {
-		change_params(r, spec);
+		change_params(r, l->id, spec);
 	}
 }
 
@@ -255,7 +255,7 @@ static void follow(struct reload *r, const struct config *config)
 			continue;
 		config_tcp_follow(&l->spec, &config->tcp, &spec.tcp);
 		if (!config_tcp_eq(&l->spec.tcp, &spec.tcp))
-			change_params(r, &spec);
+			change_params(r, l->id, &spec);
 	}
 }
 

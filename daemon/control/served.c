@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -15,12 +16,22 @@
 #include "host/sockets.h"
 #include "worker/crew.h"
 
+/* A port that a connection is opened from. */
+struct source {
+	uint64_t id;
+	struct endpoint local;
+	uint64_t serial; /* 0: not known yet */
+	bool asking; /* whether it lives */
+};
+
 struct served {
 	struct served_config cfg;
 	struct crew *crew; /* borrowed */
 	struct listener *list; /* room for 2 * SERVED_MAX: those that drain count too */
 	size_t n;
 	uint64_t last_id;
+	struct source *sources; /* room for SOURCES_MAX */
+	size_t sources_n;
 	struct shield_rule *applied; /* the rules that stand */
 	size_t applied_n;
 	uint64_t generation;
@@ -46,6 +57,7 @@ struct listen_op {
 
 enum {
 	SERVED_ROOM = 2 * SERVED_MAX,
+	SOURCES_MAX = 1024,
 	ASKED_MAX =
 		64, /* a reload may change every listener: clients of the control socket ask too */
 	RESHIELD_US = 20000, /* rules of several refused listeners go together */
@@ -57,6 +69,13 @@ static struct listener *find_id(const struct served *ls, uint64_t id)
 		if (ls->list[i].id == id)
 			return &ls->list[i];
 	return NULL;
+}
+
+static struct listener *find_open(const struct served *ls, uint64_t id)
+{
+	struct listener *const l = find_id(ls, id);
+
+	return l && l->state != LISTENER_DRAINING ? l : NULL;
 }
 
 static struct listener *find_address(const struct served *ls, const struct endpoint *address)
@@ -94,12 +113,14 @@ int served_shield(struct served *ls, const struct config_listener *more, size_t 
 
 	if (!ls->cfg.shield)
 		return 0;
-	rules = calloc(1 + ls->n + more_n, sizeof(*rules));
+	rules = calloc(1 + ls->n + ls->sources_n + more_n, sizeof(*rules));
 	if (!rules)
 		return errmsg(ret_err, -ENOMEM, "no memory");
 	rules[n++] = ls->cfg.local_ports;
 	for (size_t i = 0; i < ls->n; i++)
 		rule_add(rules, &n, &ls->list[i].spec.address);
+	for (size_t i = 0; i < ls->sources_n; i++)
+		rule_add(rules, &n, &ls->sources[i].local);
 	for (size_t i = 0; i < more_n; i++)
 		rule_add(rules, &n, &more[i].address);
 	rc = shield_apply(ls->cfg.shield, rules, n, ret_err);
@@ -151,7 +172,7 @@ static void tick_arm(struct served *ls)
 	const struct timeval tv = { .tv_sec = (time_t)(us / 1000000),
 				    .tv_usec = (suseconds_t)(us % 1000000) };
 
-	if (ls->crew && (ls->unclean || draining(ls)))
+	if (ls->crew && (ls->unclean || draining(ls) || ls->sources_n))
 		(void)event_add(ls->tick, &tv);
 }
 
@@ -312,6 +333,108 @@ static void drain_ask(struct served *ls)
 	ls->asking = op && op_send(op, on_listeners, NULL) == 0;
 }
 
+/* ---- ports that connections were opened from ---- */
+
+static struct source *find_source(const struct served *ls, uint64_t id)
+{
+	for (size_t i = 0; i < ls->sources_n; i++)
+		if (ls->sources[i].id == id)
+			return &ls->sources[i];
+	return NULL;
+}
+
+static void forget_source(struct served *ls, struct source *s)
+{
+	*s = ls->sources[--ls->sources_n];
+	ls->unclean = true;
+	tick_arm(ls);
+}
+
+static void on_source(struct listen_op *op)
+{
+	struct source *s = find_source(op->ls, op->id);
+
+	if (s)
+		s->asking = false;
+	if (s && op->req.rc == -ENOENT)
+		forget_source(op->ls, s);
+	free(op);
+}
+
+static void sources_ask(struct served *ls)
+{
+	for (size_t i = 0; i < ls->sources_n; i++) {
+		struct source *s = &ls->sources[i];
+		struct listen_op *op;
+
+		if (!s->serial || s->asking)
+			continue;
+		op = op_new(ls, WORKER_CONNECTION, s->id, NULL, NULL);
+		if (op)
+			op->req.connection.serial = s->serial;
+		s->asking = op && op_send(op, on_source, NULL) == 0;
+	}
+}
+
+int served_source_take(struct served *ls, const struct endpoint *local, uint64_t *ret_id,
+		       struct errmsg *ret_err)
+{
+	const struct shield_rule *const r = &ls->cfg.local_ports;
+	int rc;
+
+	*ret_id = 0;
+	if (!ls->cfg.shield || (r->port_min <= local->port && local->port <= r->port_max))
+		return 0;
+	if (ls->sources_n == SOURCES_MAX)
+		return errmsg(
+			ret_err, -EADDRNOTAVAIL,
+			"port %u: connections from %d ports out of LocalPorts are open already",
+			local->port, SOURCES_MAX);
+	rc = sockets_check_free(&local->addr, local->port, local->port, ret_err);
+	if (rc)
+		return rc;
+	ls->sources[ls->sources_n++] = (struct source){ .id = ++ls->last_id, .local = *local };
+	if (!rule_stands(ls, local))
+		rc = served_shield(ls, NULL, 0, ret_err);
+	if (rc)
+		ls->sources_n--;
+	else
+		*ret_id = ls->last_id;
+	return rc;
+}
+
+void served_source_settle(struct served *ls, uint64_t id, uint64_t serial)
+{
+	struct source *s = id ? find_source(ls, id) : NULL;
+
+	if (!s)
+		return;
+	s->serial = serial;
+	if (!serial)
+		forget_source(ls, s);
+	tick_arm(ls);
+}
+
+uint16_t served_choose_port(const struct served *ls)
+{
+	const struct shield_rule *const r = &ls->cfg.local_ports;
+	const uint32_t n = r->port_max - r->port_min + 1U;
+	uint32_t random = 0;
+
+	if (!r->port_min || getrandom(&random, sizeof(random), 0) < 0)
+		return 0;
+	for (uint32_t i = 0; i < n; i++) {
+		const uint16_t port = (uint16_t)(r->port_min + (random + i) % n);
+		size_t k = 0;
+
+		while (k < ls->n && ls->list[k].spec.address.port != port)
+			k++;
+		if (k == ls->n)
+			return port;
+	}
+	return 0;
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct served *ls = arg;
@@ -321,6 +444,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	if (ls->unclean)
 		reshield(ls);
 	drain_ask(ls);
+	sources_ask(ls);
 	tick_arm(ls);
 }
 
@@ -333,8 +457,9 @@ int served_new(const struct served_config *cfg, struct served **ret_served, stru
 	ls->cfg = *cfg;
 	ls->waiting_last = &ls->waiting;
 	ls->list = calloc(SERVED_ROOM, sizeof(*ls->list));
+	ls->sources = calloc(SOURCES_MAX, sizeof(*ls->sources));
 	ls->tick = evtimer_new(cfg->base, on_tick, ls);
-	if (!ls->list || !ls->tick) {
+	if (!ls->list || !ls->sources || !ls->tick) {
 		served_free(ls);
 		return errmsg(ret_err, -ENOMEM, "no memory");
 	}
@@ -349,6 +474,7 @@ void served_free(struct served *ls)
 	if (ls->tick)
 		event_free(ls->tick);
 	free(ls->applied);
+	free(ls->sources);
 	free(ls->list);
 	free(ls);
 }
@@ -431,15 +557,38 @@ static int request_fill(const struct served *ls, struct worker_request *req,
 	req->listen.backlog = spec->backlog;
 	req->listen.accepted_max = spec->backlog;
 	req->listen.max_connections = spec->max_connections;
+	req->listen.stream = l->stream;
+	req->listen.reuse_port = l->reuse_port;
 	(void)snprintf(req->listen.name, sizeof(req->listen.name), "%s", spec->name);
 	(void)snprintf(req->listen.service, sizeof(req->listen.service), "%s", spec->service);
 	return options_of_listener(spec, ls->cfg.may_switch_user, &req->listen.options, ret_err);
 }
 
-static int check_room(const struct served *ls, const struct endpoint *address,
-		      struct errmsg *ret_err)
+static bool may_share(const struct listener *l, const struct served_program *p)
 {
-	const struct listener *other = find_address(ls, address);
+	return p->reuse_port && l->reuse_port && l->uid == p->uid;
+}
+
+/* p: a program's; else NULL: then the most specific of several serves. */
+static const struct listener *in_the_way(const struct served *ls, const struct endpoint *address,
+					 const struct served_program *p)
+{
+	for (size_t i = 0; i < ls->n; i++) {
+		const struct listener *const l = &ls->list[i];
+
+		if (l->state == LISTENER_DRAINING || l->spec.address.port != address->port)
+			continue;
+		if (p ? addr_overlaps(&l->spec.address.addr, &address->addr) && !may_share(l, p)
+		      : addr_eq(&l->spec.address.addr, &address->addr))
+			return l;
+	}
+	return NULL;
+}
+
+static int check_room(const struct served *ls, const struct endpoint *address,
+		      const struct served_program *p, struct errmsg *ret_err)
+{
+	const struct listener *other = in_the_way(ls, address, p);
 	char text[ENDPOINT_TEXT];
 
 	if (other)
@@ -464,10 +613,12 @@ static struct served_params params_of(const struct config_listener *spec)
 	return p;
 }
 
-/* After the checks. fd: see served_open_stream(); -1: none. */
-static int open_checked(struct served *ls, const struct config_listener *spec, bool configured,
-			int fd, served_done_fn *done, void *arg, struct errmsg *ret_err)
+/* After the checks. `new`: all of it but its id and its address's rule. fd: see struct served_program; -1: none. */
+static int open_checked(struct served *ls, const struct listener *new, int fd, served_done_fn *done,
+			void *arg, struct errmsg *ret_err)
 {
+	const struct config_listener *const spec = &new->spec;
+	const bool configured = new->configured;
 	struct listen_op *op;
 	struct listener *l;
 	int rc = 0;
@@ -477,12 +628,12 @@ static int open_checked(struct served *ls, const struct config_listener *spec, b
 	if (rc < 0)
 		return rc;
 	l = &ls->list[ls->n++];
-	*l = (struct listener){ .id = ++ls->last_id, .configured = configured, .spec = *spec };
+	*l = *new;
+	l->id = ++ls->last_id;
 	l->taken = params_of(spec);
 	op = op_new(ls, WORKER_LISTEN, l->id, done, arg);
 	rc = op ? request_fill(ls, &op->req, l, ret_err) : errmsg(ret_err, -ENOMEM, "no memory");
 	if (!rc) {
-		op->req.listen.stream = fd >= 0;
 		op->req.listen.fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
 		rc = op_send(op, on_opened, ret_err);
 	} else {
@@ -498,23 +649,38 @@ static int open_checked(struct served *ls, const struct config_listener *spec, b
 int served_open(struct served *ls, const struct config_listener *spec, bool configured,
 		served_done_fn *done, void *arg, struct errmsg *ret_err)
 {
-	int rc = check_room(ls, &spec->address, ret_err);
+	const struct listener new = { .configured = configured, .spec = *spec };
+	int rc = check_room(ls, &spec->address, NULL, ret_err);
 
 	if (rc == 0)
 		rc = served_check(ls, spec, ret_err);
-	return rc ? rc : open_checked(ls, spec, configured, -1, done, arg, ret_err);
+	return rc ? rc : open_checked(ls, &new, -1, done, arg, ret_err);
 }
 
-int served_open_stream(struct served *ls, const struct config_listener *spec, int fd,
-		       served_done_fn *done, void *arg, struct errmsg *ret_err)
+int served_check_program(const struct served *ls, const struct endpoint *address,
+			 const struct served_program *p, struct errmsg *ret_err)
 {
-	int rc = check_room(ls, &spec->address, ret_err);
+	return check_room(ls, address, p, ret_err);
+}
+
+int served_open_stream(struct served *ls, const struct config_listener *spec,
+		       const struct served_program *p, served_done_fn *done, void *arg,
+		       uint64_t *ret_id, struct errmsg *ret_err)
+{
+	const struct listener new = {
+		.stream = true, .reuse_port = p->reuse_port, .uid = p->uid, .spec = *spec
+	};
+	int rc = check_room(ls, &spec->address, p, ret_err);
 
 	if (rc == 0)
 		rc = check_address(ls, spec, ret_err);
 	if (rc == 0)
 		rc = check_free(spec, ret_err);
-	return rc ? rc : open_checked(ls, spec, false, fd, done, arg, ret_err);
+	if (rc == 0)
+		rc = open_checked(ls, &new, p->fd, done, arg, ret_err);
+	if (rc == 0)
+		*ret_id = ls->last_id;
+	return rc;
 }
 
 static void on_closed(struct listen_op *op)
@@ -534,15 +700,12 @@ static int not_found(const struct endpoint *address, struct errmsg *ret_err)
 		      endpoint_format(address, text));
 }
 
-int served_close(struct served *ls, const struct endpoint *address, served_done_fn *done, void *arg,
-		 struct errmsg *ret_err)
+static int close_listener(struct served *ls, struct listener *l, served_done_fn *done, void *arg,
+			  struct errmsg *ret_err)
 {
-	struct listener *l = find_address(ls, address);
 	struct listen_op *op;
 	int rc;
 
-	if (!l)
-		return not_found(address, ret_err);
 	op = op_new(ls, WORKER_UNLISTEN, l->id, done, arg);
 	if (!op)
 		return errmsg(ret_err, -ENOMEM, "no memory");
@@ -585,11 +748,28 @@ static void on_params(struct listen_op *op)
 	op_finish(op);
 }
 
-int served_set_params(struct served *ls, const struct config_listener *spec, served_done_fn *done,
-		      void *arg, struct errmsg *ret_err)
+int served_close_id(struct served *ls, uint64_t id, served_done_fn *done, void *arg,
+		    struct errmsg *ret_err)
+{
+	struct listener *l = find_open(ls, id);
+
+	return l ? close_listener(ls, l, done, arg, ret_err)
+		 : errmsg(ret_err, -ENOENT, "there is no such listener");
+}
+
+int served_close(struct served *ls, const struct endpoint *address, served_done_fn *done, void *arg,
+		 struct errmsg *ret_err)
+{
+	struct listener *l = find_address(ls, address);
+
+	return l ? close_listener(ls, l, done, arg, ret_err) : not_found(address, ret_err);
+}
+
+int served_set_params(struct served *ls, uint64_t id, const struct config_listener *spec,
+		      served_done_fn *done, void *arg, struct errmsg *ret_err)
 {
 	const struct served_params params = params_of(spec);
-	struct listener *l = find_address(ls, &spec->address);
+	struct listener *l = find_open(ls, id);
 	int rc;
 
 	if (!l)
@@ -636,19 +816,6 @@ size_t served_count(const struct served *ls)
 	for (size_t i = 0; i < ls->n; i++)
 		n += ls->list[i].state != LISTENER_DRAINING;
 	return n;
-}
-
-bool served_covers(const struct served *ls, const struct endpoint *local)
-{
-	const struct shield_rule *r = &ls->cfg.local_ports;
-
-	if (r->port_min <= local->port && local->port <= r->port_max)
-		return true;
-	for (size_t i = 0; i < ls->n; i++)
-		if (ls->list[i].spec.address.port == local->port &&
-		    addr_matches(&ls->list[i].spec.address.addr, &local->addr))
-			return true;
-	return false;
 }
 
 uint64_t served_generation(const struct served *ls)

@@ -5,6 +5,7 @@
  *	open	checks; rule; then the worker listens. When that fails the rule goes again.
  *	close	the worker stops listening; connections live on, and the rule with them ("draining"):
  *		asked once a second, until the last one is gone.
+ *	source	the port that a program chose to connect from: as a listener that drains.
  */
 #pragma once
 #include <stdbool.h>
@@ -31,12 +32,23 @@ struct listener {
 	uint64_t id; /* names it to the worker */
 	enum listener_state state;
 	bool configured; /* by the configuration; else by `listen` */
+	bool stream; /* a program's */
+	bool reuse_port; /* a program's, which shares its address with others of the same user */
+	uint32_t uid; /* whose it is, if so */
 	struct config_listener
 		spec; /* its parameters: as asked for; when they are refused, as before */
 	struct served_params {
 		struct tcp_params tcp;
 		uint8_t from[CONFIG_KEYS_MAX]; /* as spec.tcp_from */
 	} taken; /* that the workers have said yes to */
+};
+
+/* A program that listens, at the other end of fd, a nonblocking UNIX stream socket: what is accepted goes to
+ * it. fd stays the caller's. */
+struct served_program {
+	int fd;
+	bool reuse_port; /* others of `uid` may listen at the address as well, if they all say so */
+	uint32_t uid;
 };
 
 struct served;
@@ -69,29 +81,42 @@ int served_shield(struct served *ls, const struct config_listener *more, size_t 
 /* 0: done() follows. -EADDRINUSE, -ENOBUFS, -EINVAL, -EAGAIN, ...: refused, nothing has changed. */
 int served_open(struct served *ls, const struct config_listener *spec, bool configured,
 		served_done_fn *done, void *arg, struct errmsg *ret_err);
-/* The same for a program that holds the other end of fd, a nonblocking UNIX stream socket: what is
- * accepted goes to it. fd stays the caller's. */
-int served_open_stream(struct served *ls, const struct config_listener *spec, int fd,
-		       served_done_fn *done, void *arg, struct errmsg *ret_err);
-/* -ENOENT: it does not listen there. */
+/* The same for a program. As the kernel has it, no other listener may serve any of its addresses, unless both
+ * reuse the port: -EADDRINUSE. *ret_id names it to served_close_id(). */
+int served_open_stream(struct served *ls, const struct config_listener *spec,
+		       const struct served_program *p, served_done_fn *done, void *arg,
+		       uint64_t *ret_id, struct errmsg *ret_err);
+/* -EADDRINUSE: another listener is in the way of such a one. */
+int served_check_program(const struct served *ls, const struct endpoint *address,
+			 const struct served_program *p, struct errmsg *ret_err);
+/* One that is still open. -ENOENT. */
+int served_close_id(struct served *ls, uint64_t id, served_done_fn *done, void *arg,
+		    struct errmsg *ret_err);
+/* The first of those that have the address. -ENOENT: nobody listens there. */
 int served_close(struct served *ls, const struct endpoint *address, served_done_fn *done, void *arg,
 		 struct errmsg *ret_err);
 /* The [Tcp] parameters of `spec` for connections from now on, and whose they are. spec may be what
  * served_find() gave, changed. When they are refused, those before are in force again. */
-int served_set_params(struct served *ls, const struct config_listener *spec, served_done_fn *done,
-		      void *arg, struct errmsg *ret_err);
+int served_set_params(struct served *ls, uint64_t id, const struct config_listener *spec,
+		      served_done_fn *done, void *arg, struct errmsg *ret_err);
 /* [Tcp] as it is for what comes to no listener: Blackhole, DropSynFin. */
 int served_set_unserved(struct served *ls, const struct tcp_params *params, served_done_fn *done,
 			void *arg, struct errmsg *ret_err);
 
-/* Those that serve or are about to; NULL when there is none. The pointer holds until the next call
- * that opens or closes. */
+/* Those that serve or are about to; NULL when there is none. Programs may share an address: the first of them. The
+ * pointer holds until the next call that opens or closes. */
 const struct listener *served_find(const struct served *ls, const struct endpoint *address);
 /* By its id; also a draining one. */
 const struct listener *served_by_id(const struct served *ls, uint64_t id);
 const struct listener *served_nth(const struct served *ls, size_t i); /* NULL after the last */
 size_t served_count(const struct served *ls); /* not the draining ones */
-/* Does a rule of ours cover this local address and port? */
-bool served_covers(const struct served *ls, const struct endpoint *local);
+/* Before a connection is opened from a port that is none of LocalPorts: its rule. `local` may be any address. *ret_id
+ * is to be settled; 0: nothing is needed. -EADDRINUSE: the kernel has it. */
+int served_source_take(struct served *ls, const struct endpoint *local, uint64_t *ret_id,
+		       struct errmsg *ret_err);
+/* The connection's serial: its rule stands as long as it lives. 0: it came to nothing. */
+void served_source_settle(struct served *ls, uint64_t id, uint64_t serial);
+/* A port of LocalPorts at random that no listener has; 0: there is none. */
+uint16_t served_choose_port(const struct served *ls);
 /* Counts changes of the rules: whoever keeps a copy of them looks here. */
 uint64_t served_generation(const struct served *ls);

@@ -18,7 +18,7 @@
 
 struct shield;
 
-/* Something that we own: an address (addr_any: both families; addr_any4: IPv4) and local ports. */
+/* Something that we own: an address (addr_any: both families; addr_any4, addr_any6: one) and local ports. */
 struct shield_rule {
 	struct ipaddr addr;
 	uint16_t port_min, port_max; /* inclusive */

@@ -76,7 +76,7 @@ static bool overlaps(const struct ipaddr *ours, uint8_t family, const struct ipa
 	if (addr_eq(socket, &addr_any))
 		return !addr_is_v4(ours) || !only6;
 	/* IPv4 by an IPv6 socket has a mapped address here, as all IPv4 has with us. */
-	return addr_eq(ours, socket) || (addr_eq(ours, &addr_any4) && addr_is_v4(socket));
+	return addr_matches(ours, socket);
 }
 
 static void look_at(const struct query *q, struct nlmsghdr *h, struct found *found)

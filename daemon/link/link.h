@@ -58,7 +58,7 @@ struct link_counters {
 
 /* What a packet link is to receive: TCP to it, and ICMP errors about TCP from it. Everything else never wakes us: a BPF program from this. */
 struct link_owned {
-	struct ipaddr addr; /* addr_any, addr_any4 or one address */
+	struct ipaddr addr; /* addr_any, addr_any4, addr_any6 or one address */
 	uint16_t port_min, port_max; /* inclusive, local ports */
 };
 

@@ -97,7 +97,8 @@ struct delivery {
 };
 
 struct listener_open {
-	struct endpoint local; /* addr may be addr_any or addr_any4 (MUST-43) */
+	struct endpoint local; /* addr may be addr_any, addr_any4 or addr_any6 (MUST-43) */
+	bool reuse_port; /* others may have the same `local`, if all of them say so */
 	struct tcp_params params;
 	uint32_t backlog; /* connections in SYN-RECEIVED at a time; 1.. */
 	uint32_t
@@ -187,7 +188,8 @@ void engine_check(const struct engine *e);
 
 /* Passive OPEN. -EADDRINUSE: the same address and port listens already. -ENOBUFS: listeners_max,
  * or too many different sets of parameters.
- * Several listeners may share a port with different addresses; the most specific serves.
+ * Several listeners may share a port with different addresses; the most specific serves. Those that share an
+ * address part the connections among them by a hash of the flow.
  */
 int engine_listen(struct engine *e, vtime now, const struct listener_open *open,
 		  listener_id *ret_id);

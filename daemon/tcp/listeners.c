@@ -29,13 +29,28 @@ static unsigned closeness(const struct ipaddr *bound, const struct ipaddr *to)
 		return 0;
 	if (addr_is_v4(bound)) /* 0.0.0.0 */
 		return addr_is_v4(to) ? 2 : 0;
+	if (addr_eq(bound, &addr_any6))
+		return addr_is_v4(to) ? 0 : 2;
 	return 1;
 }
 
-struct listener *listener_find(const struct engine *e, const struct endpoint *to)
+/* The n-th of those that share an address, from `l` on. */
+static struct listener *nth_sharer(struct engine *e, struct listener *l, uint32_t n)
+{
+	const struct endpoint *const local = &l->local;
+
+	while (n) {
+		l = &e->listeners[l->port_next - 1];
+		n -= endpoint_eq(&l->local, local);
+	}
+	return l;
+}
+
+struct listener *listener_find(struct engine *e, const struct endpoint *to, uint32_t hash)
 {
 	struct listener *best = NULL;
 	unsigned best_score = 0;
+	uint32_t sharers = 0;
 
 	for (uint32_t i = e->ports[to->port % PORT_BUCKETS]; i; i = e->listeners[i - 1].port_next) {
 		struct listener *l = &e->listeners[i - 1];
@@ -46,8 +61,13 @@ struct listener *listener_find(const struct engine *e, const struct endpoint *to
 		if (score > best_score) {
 			best_score = score;
 			best = l;
+			sharers = 1;
+		} else if (score && score == best_score) {
+			sharers++; /* what is equally close is the same address */
 		}
 	}
+	if (sharers > 1)
+		return nth_sharer(e, best, (uint32_t)((uint64_t)hash * sharers >> 32));
 	return best;
 }
 
@@ -127,7 +147,10 @@ int engine_listen(struct engine *e, vtime now, const struct listener_open *open,
 
 	engine_clock(e, now);
 	for (uint32_t i = *bucket; i; i = e->listeners[i - 1].port_next) {
-		if (endpoint_eq(&e->listeners[i - 1].local, &open->local))
+		const struct listener *const other = &e->listeners[i - 1];
+
+		if (endpoint_eq(&other->local, &open->local) &&
+		    !(other->reuse_port && open->reuse_port))
 			return -EADDRINUSE;
 	}
 	params = params_take(e, &open->params);
@@ -140,6 +163,7 @@ int engine_listen(struct engine *e, vtime now, const struct listener_open *open,
 	*l = (struct listener){
 		.gen = gen + 1,
 		.in_use = true,
+		.reuse_port = open->reuse_port,
 		.local = open->local,
 		.params = params,
 		.cookie = open->cookie,

@@ -289,7 +289,7 @@ static enum verdict check_time_wait_syn(struct engine *e, struct tcb *t, struct 
 
 	if (t->state != ST_TIME_WAIT || !syn || !syn_is_newer(t, seg))
 		return CONTINUE;
-	l = listener_find(e, &seg->flow.local);
+	l = listener_find(e, &seg->flow.local, e->slots[t->slot].by[BY_FLOW].hash);
 	/* Never by a cookie: its ISN says nothing of the last one's. */
 	if (!l || !takes_record(e, l))
 		return CONTINUE;
@@ -557,7 +557,7 @@ static void arrives(struct engine *e, struct tcb *t, struct segment *seg, uint32
 		engine_refused(e, NULL, ST_CLOSED, &seg->flow, RULE_BAD_SOURCE);
 		return;
 	}
-	l = listener_find(e, &seg->flow.local);
+	l = listener_find(e, &seg->flow.local, hash);
 	if (drops_syn_fin(e, NULL, l, seg))
 		return;
 	if (!l) {

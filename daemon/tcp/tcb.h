@@ -243,6 +243,7 @@ struct listener {
 	uint32_t gen;
 	uint32_t port_next; /* slot + 1 in the chain of its port; in the free list while free */
 	bool in_use;
+	bool reuse_port; /* others may share `local` */
 	struct endpoint local;
 	const struct tcp_params *params; /* held: one of engine.params */
 	uint64_t cookie;
@@ -481,7 +482,8 @@ struct tcb *listener_accept(struct engine *e, struct listener *l, const struct f
 bool listener_drop_half_open(struct engine *e, struct listener *l);
 /* A SYN, or a cookie, is not taken: nobody accepts. */
 void listener_is_crowded(struct engine *e, struct listener *l, const struct flow *f);
-struct listener *listener_find(const struct engine *e, const struct endpoint *to);
+/* hash: of the flow, by which those that share an address part what comes. */
+struct listener *listener_find(struct engine *e, const struct endpoint *to, uint32_t hash);
 struct listener *listener_of(const struct engine *e, listener_id id);
 listener_id listener_id_of(const struct engine *e, const struct listener *l);
 

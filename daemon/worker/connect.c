@@ -40,15 +40,18 @@ static int choose_source(struct worker *w, struct flow *flow, struct path *ret_p
 static int own_source(struct worker *w, struct conn *c)
 {
 	const struct endpoint local = session_flow(&c->session).local;
+	const bool is_local = netview_is_local(w->view, &local.addr);
+	const bool had = own_has(&w->own, &local, is_local);
 	int rc;
 
-	if (own_has(&w->own, &local, netview_is_local(w->view, &local.addr)))
+	if (is_local && own_is_local_port(&w->own, local.port))
 		return 0;
-	rc = own_add(&w->own, &local);
+	rc = own_add(&w->own,
+		     &local); /* a listener that has the port may go before the connection */
 	if (rc)
 		return rc;
 	c->active->owned = local;
-	return worker_apply_owned(w);
+	return had ? 0 : worker_apply_owned(w);
 }
 
 static int open_errmsg(struct errmsg *err, int rc)

@@ -133,6 +133,7 @@ static struct listener *new_listener(struct worker *w, struct worker_request *re
 static int open_listener(struct worker *w, struct listener *l, struct worker_request *req)
 {
 	const struct listener_open open = { .local = l->local,
+					    .reuse_port = req->listen.reuse_port,
 					    .params = req->listen.params,
 					    .backlog = req->listen.backlog ? req->listen.backlog
 									   : 1,

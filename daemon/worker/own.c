@@ -81,7 +81,7 @@ bool own_has(const struct own *o, const struct endpoint *ep, bool is_local)
 		if (addr_matches(&entry->ep.addr, &ep->addr) &&
 		    (is_local || !addr_is_any(&entry->ep.addr)))
 			return true;
-	return is_local && o->local_min && ep->port >= o->local_min && ep->port <= o->local_max;
+	return is_local && own_is_local_port(o, ep->port);
 }
 
 bool own_has_addr(const struct own *o, const struct ipaddr *addr)

@@ -28,6 +28,10 @@ void own_remove(struct own *o, const struct endpoint *ep);
 /* Is a segment to `ep` ours? is_local: the kernel has the address. One that it does not have is ours
  * only when an owner names it: a wildcard owns nothing beyond this machine. */
 bool own_has(const struct own *o, const struct endpoint *ep, bool is_local);
+static inline bool own_is_local_port(const struct own *o, uint16_t port)
+{
+	return o->local_min && port >= o->local_min && port <= o->local_max;
+}
 /* Does an owner name this very address? */
 bool own_has_addr(const struct own *o, const struct ipaddr *addr);
 /* Everything, for the link's filter; *ret_list is malloc'ed. */

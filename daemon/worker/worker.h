@@ -116,6 +116,7 @@ struct worker_request {
 			/* A program's: accepted connections go to the other end of fd, which is given to
 			 * the worker, also on failure. Else fd means nothing. */
 			bool stream;
+			bool reuse_port; /* see struct listener_open */
 			int fd;
 			uint32_t accepted_max; /* a program's: how many may wait for it at a time */
 			char name[64];

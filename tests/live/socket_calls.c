@@ -1185,6 +1185,135 @@ static void part_mapped(void)
 	close(s);
 }
 
+/* ---- several at one port ---- */
+
+enum { REUSE_ADDR = 1, REUSE_PORT = 2, ONLY6 = 4 };
+
+/* addr NULL: ::. It does not block. */
+static int shared(const char *what, const struct in_addr *addr, int port, int with)
+{
+	const struct sockaddr_in in = at(addr ? *addr : ours, port);
+	const struct sockaddr_in6 in6 = { .sin6_family = AF_INET6,
+					  .sin6_port = htons((uint16_t)port) };
+	const int s = socket(addr ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	char text[64];
+	int rc;
+
+	(void)set_option(s, SOL_SOCKET, SO_REUSEADDR, !!(with & REUSE_ADDR));
+	(void)set_option(s, SOL_SOCKET, SO_REUSEPORT, !!(with & REUSE_PORT));
+	if (!addr)
+		(void)set_option(s, IPPROTO_IPV6, IPV6_V6ONLY, !!(with & ONLY6));
+	rc = addr ? bind(s, (const struct sockaddr *)&in, sizeof(in))
+		  : bind(s, (const struct sockaddr *)&in6, sizeof(in6));
+	snprintf(text, sizeof(text), "%s: bind", what);
+	if (!said(text, rc)) {
+		snprintf(text, sizeof(text), "%s: listen", what);
+		said(text, listen(s, 50));
+	}
+	return s;
+}
+
+static int accepted(int l)
+{
+	int n = 0, s;
+
+	while (polled(l, POLLIN, 100) && (s = accept(l, NULL, NULL)) >= 0) {
+		close(s);
+		n++;
+	}
+	return n;
+}
+
+static void part_reuse_port(void)
+{
+	const struct in_addr any = { 0 };
+	const int a = shared("first", &ours, 9201, REUSE_PORT),
+		  b = shared("second", &ours, 9201, REUSE_PORT);
+	int na, nb, status;
+	pid_t child;
+
+	close(shared("without", &ours, 9201, 0));
+	close(shared("with SO_REUSEADDR alone", &ours, 9201, REUSE_ADDR));
+	close(shared("any, without", &any, 9201, 0));
+	for (int i = 0; i < 40; i++)
+		peer_connects(9201, "greet");
+	na = accepted(a);
+	nb = accepted(b);
+	tell("all came: %d, to either some: %d", na + nb, na > 0 && nb > 0);
+	close(a);
+	for (int i = 0; i < 10; i++)
+		peer_connects(9201, "greet");
+	tell("to who is left: %d", accepted(b));
+	child = fork();
+	if (!child) {
+		close(b);
+		(void)!setuid(65534);
+		close(shared("another user", &ours, 9201, REUSE_PORT));
+		_exit(0);
+	}
+	(void)waitpid(child, &status, 0);
+	child = fork();
+	if (!child) {
+		const int c = shared("another process", &ours, 9201, REUSE_PORT);
+
+		for (int i = 0; i < 40; i++)
+			peer_connects(9201, "greet");
+		nb = accepted(b);
+		tell("another process: %d, some: %d", accepted(c) + nb, nb > 0 && nb < 40);
+		_exit(0);
+	}
+	(void)waitpid(child, &status, 0);
+	close(b);
+}
+
+static void part_reuse_addr(void)
+{
+	const struct in_addr any = { 0 };
+	const struct sockaddr_in here = at(ours, 9202);
+	const int a = socket(AF_INET, SOCK_STREAM, 0), b = socket(AF_INET, SOCK_STREAM, 0);
+
+	(void)set_option(a, SOL_SOCKET, SO_REUSEADDR, 1);
+	(void)set_option(b, SOL_SOCKET, SO_REUSEADDR, 1);
+	said("reuse: bind", bind(a, (const struct sockaddr *)&here, sizeof(here)));
+	said("reuse: bind another", bind(b, (const struct sockaddr *)&here, sizeof(here)));
+	said("reuse: listen", listen(a, 1));
+	said("reuse: listen another", listen(b, 1));
+	close(b);
+	close(shared("reuse: who listens", &ours, 9202, REUSE_ADDR));
+	close(shared("reuse: any", &any, 9202, REUSE_ADDR));
+	close(shared("reuse: any of both", NULL, 9202, REUSE_ADDR));
+	close(shared("reuse: any of IPv6", NULL, 9202, REUSE_ADDR | ONLY6));
+	close(a);
+	close(shared("reuse: when it is gone", &any, 9202, REUSE_ADDR));
+}
+
+static void part_v6only(void)
+{
+	const struct in_addr any = { 0 };
+	int six = shared("IPv6 alone", NULL, 9203, ONLY6), four, s;
+	struct sockaddr_in a;
+	socklen_t len = sizeof(a);
+
+	said("V6ONLY when it is bound", set_option(six, IPPROTO_IPV6, IPV6_V6ONLY, 0));
+	told_by_peer("IPv6 alone", "connect 9203 greet");
+	four = shared("IPv4 beside it", &any, 9203, 0);
+	told_by_peer("IPv4 beside it", "connect 9203 greet");
+	(void)polled(four, POLLIN, WAIT_MS);
+	s = accept(four, (struct sockaddr *)&a, &len);
+	tell("accepted by IPv4: %s", s < 0 ? "nothing" : inet_ntoa(a.sin_addr));
+	said("and by IPv6", accept(six, NULL, NULL));
+	close(s);
+	close(shared("IPv6 alone, again", NULL, 9203, ONLY6));
+	close(six);
+	close(shared("both beside IPv4", NULL, 9203, 0));
+	close(four);
+	six = shared("both", NULL, 9203, 0);
+	told_by_peer("both", "connect 9203 greet");
+	close(shared("IPv4 beside both", &any, 9203, 0));
+	close(shared("IPv4 beside both, an address", &ours, 9203, REUSE_ADDR));
+	close(six);
+}
+
 /* ---- waiting for events ---- */
 
 static void told_epoll(const char *what, int ep, int ms)
@@ -1430,7 +1559,7 @@ static const struct part {
 	P(fresh),    P(options),    P(connect), P(connect_slow), P(send_calls), P(receive_calls),
 	P(timeouts), P(half_close), P(big),     P(reset),        P(closing),    P(pressure),
 	P(listen),   P(inherit),    P(threads), P(descriptors),  P(mapped),     P(epoll),
-	P(select),   P(info),       P(running),
+	P(select),   P(info),       P(running), P(reuse_port),   P(reuse_addr), P(v6only),
 #undef P
 };
 

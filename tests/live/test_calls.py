@@ -17,8 +17,6 @@ PROGRAM = BUILD / 'tests' / 'live' / 'socket_calls'
 
 # Lines that are not the kernel's: what they are over tcpfsmd, and why. tcpfsmctl(1), at run, tells people.
 DIFFERENT = {
-    # A daemon's wildcard of IPv6 is one of IPv4 as well: who comes by IPv4 is reset when he would be accepted.
-    'V6ONLY: the peer says Connection refused': 'V6ONLY: the peer says connected',
     # The daemon lets go of its end a moment after the last FIN, which is an edge more.
     'edge: told once: nothing': 'edge: told once: IN HUP RDHUP',
     # Not counted.

@@ -139,6 +139,31 @@ def test_socat_forks_and_executes(lab):
     served(d, 5)
 
 
+def test_a_port_of_ipv6_alone_leaves_that_of_ipv4(lab):
+    """IPV6_V6ONLY: the kernel serves the port by IPv4, the program by IPv6."""
+    d = lab.daemon(CONF)
+    kernel = lab.listen('0.0.0.0', 9000, ns='server')
+    p = lab.popen('server', python(lab, d, '''
+import socket
+l = socket.socket(socket.AF_INET6)
+l.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+l.bind(('::', 9000))
+l.listen()
+print('ready', flush=True)
+l.accept()[0].sendall(b'ours')
+input()
+'''), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == 'ready\n'
+    assert [l['address'] for l in d.ctl('list', 'listeners')['listeners']] == ['[*]:9000']
+    s = lab.connect('10.9.0.2', 9000)
+    kernel.accept()[0].sendall(b"the kernel's")
+    assert s.recv(100) == b"the kernel's"
+    with lab.connect('fd09::2', 9000) as s6:
+        assert s6.recv(100) == b'ours'
+    d.ctl('unlisten', '[*]:9000')
+    assert not [l for l in d.ctl('list', 'listeners')['listeners'] if not l['draining']]
+
+
 def test_wget(lab):
     need('wget')
     d = lab.daemon(CONF)
@@ -731,6 +756,83 @@ def test_options_take_effect(lab):
     assert rows[0][1] == '61' and {r[1] for r in texts} == {'33'}, rows
     assert {int(r[2], 16) for r in texts} == {0xb8}, rows
     assert any(r[4] for r in rows), 'no keep-alive'
+
+
+CHOSEN = '''
+import socket, sys
+def told(f):
+    try: return f()
+    except OSError as e: return e.strerror
+def connected(s):
+    s.connect((host, 9000))
+    return s.recv(10).decode()
+host, ours = sys.argv[1:]
+family = socket.AF_INET6 if ':' in host else socket.AF_INET
+s = socket.socket(family)
+s.bind((ours, 5555))
+assert s.getsockname()[1] == 5555
+print(told(lambda: connected(s)), flush=True)
+assert s.getsockname()[1] == 5555
+t = socket.socket(family)
+t.bind((ours, 0))
+before = t.getsockname()[1]
+print(told(lambda: connected(t)) == str(before) == str(t.getsockname()[1]), flush=True)
+sys.stdin.readline()
+'''
+
+
+@variants(host=['10.9.0.1', 'fd09::1'], ours=['any', 'one'])
+def test_a_port_of_its_choice(lab, host, ours):
+    """A port that is none of LocalPorts gets a rule before the SYN leaves, which goes with the connection."""
+    d = lab.daemon(CONF)
+    v6 = ':' in host
+    source = {'any': '::' if v6 else '0.0.0.0', 'one': host[:-1] + '2'}[ours]
+    rules = 'ip6tables-save -t raw' if v6 else 'iptables-save -t raw'
+    listener = lab.listen(host, 9000)
+    capture = lab.capture('client', 'v0', 'tcp[13] & 4 != 0' if not v6 else 'ip6 proto 6 and ip6[53] & 4 != 0')
+    p = lab.popen('server', python(lab, d, CHOSEN, host, source), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    kept = []
+    for _ in range(2):
+        c, peer = listener.accept()
+        kept.append(c)
+        c.sendall(str(peer[1]).encode())
+    assert p.stdout.readline() == '5555\n'
+    assert p.stdout.readline() == 'True\n'
+    assert '--dport 5555 ' in lab.sh('server', rules)
+    assert ':5555 ' not in lab.sh('server', 'ss -Htan'), "the kernel's TCP has it"
+    with lab.socket('server', socket.AF_INET6 if v6 else socket.AF_INET) as k, contextlib.suppress(OSError):
+        k.bind((source, 5555))
+        raise AssertionError("the kernel's sockets are not kept off")
+    p.stdin.close()
+    p.wait(10)
+    for c in kept:
+        assert read_all(c) == b''
+        c.close()
+    until(lambda: '--dport 5555 ' not in lab.sh('server', rules), 10, 'the rule goes')
+    resets = lab.tshark(capture.stop())
+    assert not resets, resets
+
+
+def test_a_port_of_its_choice_that_the_kernel_has(lab):
+    d = lab.daemon(CONF)
+    listener = lab.listen('10.9.0.1', 9000)
+    # Connected, and bound with SO_REUSEADDR: the program can bind it as well.
+    k = lab.socket('server')
+    k.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    k.bind(('10.9.0.2', 5555))
+    k.connect(('10.9.0.1', 9000))
+    c, _ = listener.accept()
+    r = lab.run('server', python(lab, d, '''
+import errno, socket
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(('10.9.0.2', 5555))
+print(errno.errorcode[s.connect_ex(('10.9.0.1', 9001))])
+'''))
+    assert r.stdout == 'EADDRINUSE\n', r.stdout
+    assert '5555' not in lab.sh('server', 'iptables-save -t raw')
+    c.sendall(b'still there')
+    assert k.recv(100) == b'still there'
 
 
 def test_fast_open_as_a_client(lab):

@@ -16,7 +16,8 @@
 static void endpoints_read_back_as_written(void **state)
 {
 	static const char *const good[] = { "10.0.0.2:7", "[2001:db8::2]:80",  "*:65535",
-					    "0.0.0.0:1",  "255.255.255.255:9", "[::1]:7" };
+					    "0.0.0.0:1",  "255.255.255.255:9", "[::1]:7",
+					    "[*]:7" };
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
 		char buf[ENDPOINT_TEXT];
@@ -95,7 +96,14 @@ static void a_wildcard_serves_its_family(void **state)
 	assert_int_equal(addr_parse("2001:db8::2", &v6), 0);
 	assert_true(addr_matches(&addr_any, &v4) && addr_matches(&addr_any, &v6));
 	assert_true(addr_matches(&addr_any4, &v4) && !addr_matches(&addr_any4, &v6));
+	assert_true(!addr_matches(&addr_any6, &v4) && addr_matches(&addr_any6, &v6));
 	assert_true(addr_matches(&v4, &v4) && !addr_matches(&v4, &v6));
+	assert_true(addr_is_any(&addr_any6) && !addr_is_v4(&addr_any6));
+	assert_true(addr_overlaps(&addr_any, &addr_any6) && addr_overlaps(&addr_any4, &addr_any));
+	assert_true(addr_overlaps(&v6, &addr_any6) && addr_overlaps(&addr_any4, &v4));
+	assert_false(addr_overlaps(&addr_any4, &addr_any6));
+	assert_false(addr_overlaps(&v4, &addr_any6));
+	assert_false(addr_overlaps(&v4, &v6));
 }
 
 static void kinds_of_addresses(void **state)

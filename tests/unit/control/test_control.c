@@ -1142,13 +1142,48 @@ static void test_what_connect_refuses(void **state)
 	fake.connect_rc = -ETIMEDOUT;
 	expect_call_error(fd, "connect", "{\"address\":\"10.0.0.9:80\",\"stream\":true}",
 			  PROTO_TIMED_OUT, "peer");
+	fake.kernel_port = 1234;
 	expect_call_error(fd, "connect",
 			  "{\"address\":\"10.0.0.9:80\",\"source\":\"10.0.0.2:1234\"}",
 			  PROTO_REFUSED, "1234");
+	assert_false(fake_has_rule("10.0.0.2", 1234));
 	expect_call_error(fd, "connect", "{\"address\":\"[fe80::1]:80\"}", PROTO_INVALID_PARAMS,
 			  "scope");
 	expect_call_error(fd, "connect", "{\"address\":\"[fe80::1]:80\",\"scope\":\"nowhere0\"}",
 			  PROTO_INVALID_PARAMS, "nowhere0");
+	(void)close(fd);
+}
+
+/* Turns the loop until there is a rule for the port, or none. */
+static void await_rule(const char *address, uint16_t port, bool there)
+{
+	const uint64_t until = clock_monotonic_us() + PATIENCE_US;
+
+	while (fake_has_rule(address, port) != there) {
+		assert_true(clock_monotonic_us() < until);
+		(void)event_base_loop(w.base, EVLOOP_ONCE);
+	}
+}
+
+/* The rule comes before the SYN, and goes with the connection, or with the attempt. */
+static void test_connect_from_a_port_of_its_choice(void **state)
+{
+	const char *const params = "{\"address\":\"10.0.0.9:80\",\"source\":\"10.0.0.2:1234\"}";
+	const int fd = dial("control.sock");
+
+	(void)state;
+	fake.conns_n = 1;
+	fake.conns[0] = (struct worker_conn){ .tcp.serial = 42 };
+	json_decref(call(fd, "connect", params));
+	assert_true(fake_has_rule("10.0.0.2", 1234));
+	json_decref(
+		call(fd, "connect", "{\"address\":\"10.0.0.9:80\",\"source\":\"10.0.0.2:61000\"}"));
+	assert_false(fake_has_rule("10.0.0.2", 61000)); /* one of LocalPorts has it */
+	fake.conns_n = 0;
+	await_rule("10.0.0.2", 1234, false);
+	fake.connect_rc = -ECONNREFUSED;
+	expect_call_error(fd, "connect", params, PROTO_REFUSED, "peer");
+	await_rule("10.0.0.2", 1234, false);
 	(void)close(fd);
 }
 
@@ -1431,6 +1466,7 @@ int main(void)
 		TEST(test_connect_gives_a_descriptor_with_its_line),
 		TEST(test_connect_after_its_client_went),
 		TEST(test_what_connect_refuses),
+		TEST(test_connect_from_a_port_of_its_choice),
 		TEST(test_no_stream_in_a_batch),
 		TEST(test_set_for_the_daemon),
 		TEST(test_set_for_a_listener),

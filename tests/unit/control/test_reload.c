@@ -170,12 +170,13 @@ static void test_a_reload_goes_back_to_the_file(void **state)
 {
 	const struct key *const ttl = key_find(SECTION_TCP, "TTL");
 	struct config_listener changed = specs[0];
+	const struct listener *const l = served_find(d.listeners, &changed.address);
 	struct errmsg err;
 
 	(void)state;
 	changed.tcp.ttl = 5;
 	changed.tcp_from[ttl - keys] = FROM_SET;
-	assert_int_equal(served_set_params(d.listeners, &changed, NULL, NULL, &err), 0);
+	assert_int_equal(served_set_params(d.listeners, l->id, &changed, NULL, NULL, &err), 0);
 	reload();
 	expect(0, 0, 1, 1);
 	assert_string_equal(warning(0),

@@ -183,12 +183,13 @@ static void others_rules_conflict_by_address_and_port(void **state)
 		{ { addr_any4, 1, 7 }, 2 },
 		{ { addr_v4(192, 0, 2, 1), 7, 7 }, 2 },
 		{ { addr_any, 61000, 65535 }, 3 },
+		{ { addr_any6, 85, 85 }, -1 },
 	};
 
 	t.rules_n = 4;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
 		assert_ptr_equal(ruletext_conflict(&t, &mine, &cases[i].rule, 1, false),
-				 &t.rules[cases[i].at]);
+				 cases[i].at < 0 ? NULL : &t.rules[cases[i].at]);
 	/* Without the rule for all ports. */
 	t.rules_n = 3;
 	assert_null(ruletext_conflict(&t, &mine, &cases[1].rule, 1, false));
@@ -215,16 +216,19 @@ static char *applied(const char *tag, const struct ruletext_table *now, const st
 
 static void families_get_their_own_rules(void **state)
 {
-	struct shield_rule rules[4] = { { addr_any, 61000, 65535 },
+	struct shield_rule rules[5] = { { addr_any, 61000, 65535 },
 					{ addr_any4, 7, 7 },
-					{ addr_v4(10, 0, 0, 2), 80, 80 } };
+					{ addr_v4(10, 0, 0, 2), 80, 80 },
+					{ addr_any6, 81, 81 } };
 	const struct ruletext_table none = { 0 };
 	char *v4, *v6;
 
-	assert_int_equal(addr_parse("2001:db8::2", &rules[3].addr), 0);
-	rules[3].port_min = rules[3].port_max = 443;
-	v4 = applied("t", &none, rules, 4, false);
-	v6 = applied("t", &none, rules, 4, true);
+	assert_int_equal(addr_parse("2001:db8::2", &rules[4].addr), 0);
+	rules[4].port_min = rules[4].port_max = 443;
+	v4 = applied("t", &none, rules, 5, false);
+	v6 = applied("t", &none, rules, 5, true);
+	assert_null(strstr(v4, "81:81"));
+	assert_non_null(strstr(v6, "-p tcp -m addrtype --dst-type LOCAL -m tcp --dport 81:81"));
 	assert_non_null(strstr(v4, "--dport 61000:65535"));
 	assert_non_null(strstr(v4, "--dport 7:7"));
 	assert_non_null(

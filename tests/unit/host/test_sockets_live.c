@@ -26,7 +26,9 @@ static int check(const char *addr, uint16_t min, uint16_t max)
 {
 	struct ipaddr a = addr_any4;
 
-	if (strcmp(addr, "0.0.0.0") != 0)
+	if (!strcmp(addr, "[*]"))
+		a = addr_any6;
+	else if (strcmp(addr, "0.0.0.0") != 0)
 		assert_int_equal(addr_parse(addr, &a), 0);
 	return sockets_check_free(&a, min, max, NULL);
 }
@@ -54,6 +56,7 @@ static void an_ipv4_listener_is_in_the_way_of_what_overlaps(void **state)
 
 	assert_int_equal(check("*", port, port), -EADDRINUSE);
 	assert_int_equal(check("0.0.0.0", port, port), -EADDRINUSE);
+	assert_int_equal(check("[*]", port, port), 0);
 	assert_int_equal(check("127.0.0.1", 1, 65535), -EADDRINUSE);
 	assert_int_equal(check("127.0.0.2", port, port), 0);
 	assert_int_equal(check("::1", port, port), 0);

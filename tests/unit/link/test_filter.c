@@ -58,6 +58,9 @@ static struct link_owned some_owned(void)
 	case 1:
 		o.addr = addr_any4;
 		break;
+	case 2:
+		o.addr = addr_any6;
+		break;
 	default:
 		break;
 	}

@@ -494,6 +494,88 @@ static void test_backlog(void **state)
 	talk_close(&t);
 }
 
+/* Listeners that share an address part what comes, each flow always to the same; what one had that is gone is the
+ * others'. The most specific address comes first.
+ */
+static void test_reuse_port(void **state)
+{
+	enum { SHARERS = 3, FLOWS = 300 };
+	struct engine_config cfg = talk_config();
+	struct listener_open listen = { .local = { addr_any, 80 },
+					.params = params(),
+					.backlog = 2 * FLOWS };
+	struct listener_status st[SHARERS];
+	listener_id id[SHARERS], other;
+	uint64_t all = 0;
+	struct talk t;
+
+	(void)state;
+	cfg.conns_max = 4 * FLOWS;
+	talk_open(&t, &cfg, &cfg);
+	listen.params.syn_cookies = TCP_COOKIES_NO;
+	assert_int_equal(engine_listen(t.e[TALK_B], t.now, &listen, &other), 0);
+	listen.local.addr = addr_any4;
+	listen.reuse_port = true;
+	for (int i = 0; i < SHARERS; i++)
+		assert_int_equal(engine_listen(t.e[TALK_B], t.now, &listen, &id[i]), 0);
+	listen.reuse_port = false;
+	assert_int_equal(engine_listen(t.e[TALK_B], t.now, &listen, &other), -EADDRINUSE);
+	listen.reuse_port = true;
+	listen.local.addr = addr_any;
+	assert_int_equal(engine_listen(t.e[TALK_B], t.now, &listen, &other), -EADDRINUSE);
+	for (int round = 0; round < 2; round++) {
+		for (uint16_t port = 1; port <= FLOWS; port++) {
+			const struct segment seg = syn_from(port);
+
+			engine_input(t.e[TALK_B], t.now, &seg, NULL);
+		}
+		engine_check(t.e[TALK_B]);
+	}
+	for (int i = 0; i < SHARERS; i++) {
+		assert_int_equal(engine_listener_status(t.e[TALK_B], id[i], &st[i]), 0);
+		assert_in_range(st[i].syn_received, FLOWS / SHARERS / 2, FLOWS / SHARERS * 2);
+		all += st[i].syn_received;
+	}
+	assert_int_equal(all, FLOWS);
+	assert_int_equal(engine_unlisten(t.e[TALK_B], t.now, id[1]), 0);
+	for (uint16_t port = 1; port <= FLOWS; port++) {
+		const struct segment seg = syn_from((uint16_t)(FLOWS + port));
+
+		engine_input(t.e[TALK_B], t.now, &seg, NULL);
+	}
+	for (int i = 0; i < SHARERS; i += 2) {
+		const uint32_t before = st[i].syn_received;
+
+		assert_int_equal(engine_listener_status(t.e[TALK_B], id[i], &st[i]), 0);
+		assert_in_range(st[i].syn_received - before, FLOWS / 3, FLOWS * 2 / 3);
+	}
+	talk_close(&t);
+}
+
+/* [*]: every address of IPv6, none of IPv4. */
+static void test_listener_of_ipv6_alone(void **state)
+{
+	const struct engine_config cfg = talk_config();
+	struct listener_open listen = { .local = { addr_any6, 80 }, .params = params() };
+	struct listener_status st;
+	struct segment seg = syn_from(1), out;
+	listener_id id;
+	struct talk t;
+
+	(void)state;
+	talk_open(&t, &cfg, &cfg);
+	assert_int_equal(engine_listen(t.e[TALK_B], t.now, &listen, &id), 0);
+	engine_input(t.e[TALK_B], t.now, &seg, NULL);
+	assert_true(engine_output(t.e[TALK_B], t.now, &out));
+	assert_int_equal(out.ctl, CTL_RST | CTL_ACK);
+	seg.flow.local.addr = (struct ipaddr){ { 0x20, 1, [15] = 2 } };
+	seg.flow.remote.addr = (struct ipaddr){ { 0x20, 1, [15] = 1 } };
+	engine_input(t.e[TALK_B], t.now, &seg, NULL);
+	assert_int_equal(engine_listener_status(t.e[TALK_B], id, &st), 0);
+	assert_int_equal(st.syn_received, 1);
+	talk_close(&t);
+}
+
 /* Two connections want chunks, the pool has few: who waits is told when there are some again. */
 static void test_waiting_for_chunks(void **state)
 {
@@ -596,6 +678,8 @@ int main(void)
 		cmocka_unit_test(test_ports_by_which_the_answers_come),
 		cmocka_unit_test(test_time_wait_max),
 		cmocka_unit_test(test_backlog),
+		cmocka_unit_test(test_reuse_port),
+		cmocka_unit_test(test_listener_of_ipv6_alone),
 		cmocka_unit_test(test_waiting_for_chunks),
 		cmocka_unit_test(test_direct),
 	};
