@@ -232,13 +232,14 @@ static int control_open(const char *path)
 	return rc == -EACCES || rc == -EPERM || rc == -EMFILE ? rc : -ENETDOWN;
 }
 
-static int send_request(int sock, const char *line, int fd)
+/* fd -1: none goes with it. As sendmsg(2), or -errno. */
+static ssize_t send_with(int sock, const char *text, size_t len, int fd, int flags)
 {
 	union {
 		char room[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control = { 0 };
-	struct iovec iov = { (void *)(uintptr_t)line, strlen(line) };
+	struct iovec iov = { (void *)(uintptr_t)text, len };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t n;
 
@@ -254,9 +255,24 @@ static int send_request(int sock, const char *line, int fd)
 		memcpy(CMSG_DATA(h), &fd, sizeof(int));
 	}
 	do
-		n = syscall(SYS_sendmsg, sock, &msg, MSG_NOSIGNAL);
+		n = syscall(SYS_sendmsg, sock, &msg, flags | MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
-	return n == (ssize_t)iov.iov_len ? 0 : -ENETDOWN;
+	return n < 0 ? -errno : n;
+}
+
+static int send_request(int sock, const char *line, int fd)
+{
+	const size_t len = strlen(line);
+
+	return send_with(sock, line, len, fd, 0) == (ssize_t)len ? 0 : -ENETDOWN;
+}
+
+int tcpfsm_order(int fd, enum tcpfsm_order order, int any)
+{
+	const char octet = (char)order;
+	const ssize_t n = send_with(fd, &octet, 1, any, MSG_DONTWAIT);
+
+	return n < 0 ? (int)n : 0;
 }
 
 static int read_answer(int sock, char answer[static ANSWER_MAX])

@@ -93,6 +93,22 @@ int tcpfsm_listen(const struct tcpfsm_listener *l, int flags);
  * -EINVAL: it listens no more, or the daemon is gone. domain: as struct tcpfsm_name. */
 int tcpfsm_accept(int listening, int domain, int flags, struct tcpfsm_name *ret_name);
 
+/* What the daemon is told in line with the octets: it takes effect there. */
+enum tcpfsm_order {
+	TCPFSM_CORK = 'C', /* whole segments only, until: */
+	TCPFSM_UNCORK = 'c',
+	TCPFSM_NAGLE = 'N',
+	TCPFSM_NO_NAGLE = 'n',
+	TCPFSM_RESETS =
+		'R', /* when the last holder is gone, however he went, the peer gets a RST, at once */
+	TCPFSM_ENDS = 'r', /* a FIN, behind what was written: as at first */
+	TCPFSM_URGENT = 'U', /* the next octet is urgent, and all in front of it (RFC 6093) */
+	TCPFSM_NOT_URGENT = 'u' /* it is not, after all */
+};
+/* On an open connection; does not wait. any: a descriptor of any file but a UNIX socket, to mark the order by: it is
+ * passed to nobody. -EAGAIN: no room. */
+int tcpfsm_order(int fd, enum tcpfsm_order order, int any);
+
 /* Why a connection ended: ECONNREFUSED, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ...; 0: it has not, or in
  * good order. May be asked any number of times, by whoever has the descriptor. */
 int tcpfsm_error(int fd);

@@ -40,6 +40,8 @@ int settle(int fd, struct sock *s, int timeout_ms)
 		return rc;
 	s->kind = rc ? FAILED : CONNECTED;
 	s->error = -rc;
+	if (!rc)
+		options_connected(fd, s);
 	return rc;
 }
 
@@ -73,6 +75,7 @@ static int begin_connect(int fd, struct sock *s, const struct sockaddr_in6 *to, 
 	if (text_len)
 		(void)strcat(keys, keys[0] ? fast_open : fast_open + 1);
 	c.tcp = keys;
+	s->kind = OPENING;
 	rc = tcpfsm_connect_begin(&c, fd, s->daemon_end, &s->name);
 	s->daemon_end = -1;
 	s->kind = rc ? FAILED : CONNECTING;
@@ -142,6 +145,8 @@ PUBLIC int connect(int fd, const struct sockaddr *sa, socklen_t len)
 		return (int)syscall(SYS_connect, fd, sa, len);
 	if (len >= sizeof(sa->sa_family) && sa->sa_family == AF_UNSPEC)
 		return disconnect(fd, s);
+	if (s->kind == OPENING)
+		return (int)fail(EALREADY);
 	if (s->kind == CONNECTED || s->kind == LISTENING || s->kind == CONNECTING)
 		return connect_again(fd, s);
 	/* What failed while nobody looked is told by the next connect(), and not tried again. */

@@ -66,21 +66,24 @@ static void linger(int fd, const struct sock *s)
 		(void)nanosleep(&pause, NULL);
 }
 
-/* The last descriptor of this process, of a connection with SO_LINGER. */
-static void end_by_linger(int fd, const struct sock *s)
+/* The last descriptor of this process, of a connection with SO_LINGER. A time of 0 is the daemon's business: it knows
+ * when the last descriptor of all processes goes, and how. Only for the last of all the kernel would wait, too.
+ */
+static void end_by_linger(int fd, struct sock *s)
 {
 	if (!s->linger.l_onoff || is_shared(s) || s->kind != CONNECTED)
 		return;
-	if (!s->linger.l_linger)
+	options_tell(fd, s);
+	if (!s->linger.l_linger && !s->resets_told)
 		(void)tcpfsm_reset(NULL, s->name.id);
-	else if (blocks(fd))
+	else if (s->linger.l_linger && blocks(fd) && !s->forked)
 		linger(fd, s);
 }
 
 /* fd is about to be closed, or was closed behind our back. */
 static void forget(int fd, bool open)
 {
-	const struct sock *const s = find(fd);
+	struct sock *const s = find(fd);
 
 	if (!s || !is_ours())
 		return;

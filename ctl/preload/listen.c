@@ -214,6 +214,7 @@ PUBLIC int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
 	s->connect_told = true;
 	put(rc, s);
 	options_inherit(rc, s, l);
+	options_connected(rc, s);
 	give_name(&name.remote, l->domain, sa, len);
 	return rc;
 }

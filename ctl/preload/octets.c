@@ -12,8 +12,11 @@
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include "ctl/preload/preload.h"
+
+enum { OPENING_NS = 50000 };
 
 /* ---- errors ---- */
 
@@ -56,6 +59,13 @@ static int ready(int fd, struct sock *s, bool dont_wait)
 {
 	int rc;
 
+	if (s->kind == CONNECTED)
+		return 0;
+	while (s->kind == OPENING) { /* by another thread; the peer may have answered it already */
+		if (dont_wait || !blocks(fd))
+			return EAGAIN;
+		(void)nanosleep(&(const struct timespec){ .tv_nsec = OPENING_NS }, NULL);
+	}
 	if (s->kind == CONNECTED)
 		return 0;
 	if (s->kind == FAILED)
@@ -254,6 +264,89 @@ PUBLIC int recvmmsg(int fd, struct mmsghdr *many, unsigned count, int flags, str
 
 /* ---- sending ---- */
 
+static ssize_t send_plain(int fd, const struct msghdr *msg, int flags)
+{
+	return sent(
+		fd,
+		syscall(SYS_sendmsg, fd, msg, (flags & ~(MSG_EOR | MSG_ZEROCOPY)) | MSG_NOSIGNAL),
+		flags);
+}
+
+/* Waits for room, where the program would. 0, or -errno. */
+static int wait_for_room(int fd, int flags)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+	if (flags & MSG_DONTWAIT || !blocks(fd))
+		return -EAGAIN;
+	return syscall(SYS_ppoll, &p, 1, NULL, NULL, 0) < 0 ? -errno : 0;
+}
+
+static int order_urgent(int fd, struct sock *s, int flags)
+{
+	int rc = 0;
+
+	while (!s->urgent_told && !rc) {
+		rc = give_order(fd, TCPFSM_URGENT);
+		s->urgent_told = !rc;
+		if (rc == -EAGAIN)
+			rc = wait_for_room(fd, flags);
+	}
+	s->orders_due |= s->urgent_told;
+	return rc == -EPIPE || rc == -ECONNRESET ? 0 : rc; /* the octet will find out */
+}
+
+/* An urgent octet that found no room was never written. False: there is no room either to say so. */
+static bool take_back_urgent(int fd, struct sock *s)
+{
+	if (s->urgent_told && give_order(fd, TCPFSM_NOT_URGENT) == -EAGAIN)
+		return false;
+	s->urgent_told = false;
+	return true;
+}
+
+/* All but the last octet, which is urgent. The room of `most` is the caller's. */
+static size_t without_last(const struct msghdr *msg, struct iovec most[static IOV_MAX],
+			   struct iovec *ret_last)
+{
+	size_t n = 0, last = 0;
+
+	for (size_t i = 0; i < msg->msg_iovlen && i < IOV_MAX; i++) {
+		most[i] = msg->msg_iov[i];
+		n += most[i].iov_len;
+		last = most[i].iov_len ? i : last;
+	}
+	if (!n)
+		return 0;
+	most[last].iov_len--;
+	*ret_last = (struct iovec){ (char *)most[last].iov_base + most[last].iov_len, 1 };
+	return n;
+}
+
+/* As the kernel has it, the last octet is urgent. In front of it the others are text like all. */
+static ssize_t transmit_urgent(int fd, struct sock *s, const struct msghdr *msg, int flags)
+{
+	struct iovec most[IOV_MAX], last;
+	const size_t all = without_last(msg, most, &last);
+	const struct msghdr front = { .msg_iov = most, .msg_iovlen = msg->msg_iovlen },
+			    end = { .msg_iov = &last, .msg_iovlen = 1 };
+	ssize_t n = 0;
+	int rc;
+
+	if (!all)
+		return 0;
+	if (all > 1)
+		n = take_back_urgent(fd, s) ? send_plain(fd, &front, flags) : fail(EAGAIN);
+	if (n < 0 || (size_t)n < all - 1)
+		return n;
+	rc = order_urgent(fd, s, flags);
+	if (!rc && send_plain(fd, &end, flags) == 1) {
+		s->urgent_told = false;
+		return (ssize_t)all;
+	}
+	return n ? n : rc ? fail(rc) : -1;
+}
+
 static ssize_t transmit(int fd, struct sock *s, const struct msghdr *msg, int flags)
 {
 	/* A stream has no address to send to, and nothing but octets. */
@@ -272,15 +365,16 @@ static ssize_t transmit(int fd, struct sock *s, const struct msghdr *msg, int fl
 	}
 	if (error)
 		return fail(error);
-	/* Urgent text is text, as the daemon has it on the wire, too. */
 	if (flags & MSG_MORE)
 		options_more(s, true);
-	n = sent(fd,
-		 syscall(SYS_sendmsg, fd, &plain,
-			 (flags & ~(MSG_OOB | MSG_EOR | MSG_ZEROCOPY)) | MSG_NOSIGNAL),
-		 flags);
-	if (!(flags & MSG_MORE))
+	options_tell(fd, s);
+	if (flags & MSG_OOB)
+		return transmit_urgent(fd, s, &plain, flags & ~MSG_OOB);
+	n = take_back_urgent(fd, s) ? send_plain(fd, &plain, flags) : fail(EAGAIN);
+	if (!(flags & MSG_MORE) && s->more) {
 		options_more(s, false);
+		options_tell(fd, s);
+	}
 	return n;
 }
 
@@ -289,7 +383,8 @@ static ssize_t send_octets(int fd, struct sock *s, const void *buf, size_t size,
 	struct iovec iov = { (void *)(uintptr_t)buf, size };
 	const struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-	if (s->kind == CONNECTED && !s->more && !(flags & ~(MSG_NOSIGNAL | MSG_DONTWAIT)))
+	if (s->kind == CONNECTED && !s->more && !s->orders_due &&
+	    !(flags & ~(MSG_NOSIGNAL | MSG_DONTWAIT)))
 		return sent(fd, syscall(SYS_sendto, fd, buf, size, flags | MSG_NOSIGNAL, NULL, 0),
 			    flags);
 	return transmit(fd, s, &msg, flags);
@@ -367,6 +462,10 @@ static int ready_to_send(int fd)
 
 	if (s && !error && hung_up(fd))
 		error = take_error(fd, s);
+	if (s && !error) {
+		options_tell(fd, s);
+		error = take_back_urgent(fd, s) ? 0 : EAGAIN;
+	}
 	return error == ENOTCONN ? EPIPE : error;
 }
 

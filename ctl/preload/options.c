@@ -6,17 +6,11 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "ctl/preload/preload.h"
 
-enum {
-	CUBIC,
-	NEWRENO,
-	VALUE_BYTES = 24,
-	DELAYED_ACK_MS = 40,
-	USER_TIMEOUT_MS = 300000,
-	CORKS_TOLD = 8
-};
+enum { CUBIC, NEWRENO, VALUE_BYTES = 24, DELAYED_ACK_MS = 40, USER_TIMEOUT_MS = 300000 };
 
 /* ---- what is kept ---- */
 
@@ -181,16 +175,6 @@ static void tell_daemon(const struct sock *s, const struct word *w, int v)
 		(void)tcpfsm_set(NULL, s->name.id, w->key, value);
 }
 
-/* A program that corks each of its answers would pay more for telling the daemon than it gains: what is
- * written together is mostly sent together anyway.
- */
-static bool is_cork_told(struct sock *s, bool on)
-{
-	if (on)
-		s->cork_told = s->corks++ < CORKS_TOLD;
-	return s->cork_told;
-}
-
 static void keep_and_tell(struct sock *s, int level, int name, int value)
 {
 	const struct word *const w = find_word(level, name);
@@ -198,20 +182,124 @@ static void keep_and_tell(struct sock *s, int level, int name, int value)
 	const bool same = before && before->value == value;
 
 	keep_option(s, level, name, value);
-	if (w && !same &&
-	    (w->name != TCP_CORK || w->level != IPPROTO_TCP || is_cork_told(s, value)))
+	if (w && !same)
 		tell_daemon(s, w, value);
 }
 
+/* ---- orders: what is set again and again goes in line with the octets ---- */
+
+/* The daemon wants some descriptor to go with an order, and does not take it. If the program has closed ours, and the
+ * number is another file's, that one will do.
+ */
+static int marker(bool again)
+{
+	static atomic_int mark = -1;
+	int fd = atomic_load(&mark);
+
+	if (fd >= 0 && !again)
+		return fd;
+	fd = (int)syscall(SYS_eventfd2, 0, EFD_CLOEXEC);
+	if (fd >= 0)
+		fd = hide(fd);
+	atomic_store(&mark, fd);
+	return fd;
+}
+
+int give_order(int fd, enum tcpfsm_order order)
+{
+	const int e = errno;
+	int rc = is_sandboxed() ? -EPERM : tcpfsm_order(fd, order, marker(false));
+
+	if (rc == -EBADF && !is_sandboxed())
+		rc = tcpfsm_order(fd, order, marker(true));
+	errno = e;
+	return rc;
+}
+
+static bool is_on(const struct sock *s, int level, int name)
+{
+	const struct option *const o = find_option(s, level, name);
+
+	return o && o->value;
+}
+
+static bool is_corked(const struct sock *s)
+{
+	return s->more || is_on(s, IPPROTO_TCP, TCP_CORK);
+}
+
+static bool resets(const struct sock *s)
+{
+	return s->linger.l_onoff && !s->linger.l_linger;
+}
+
+/* Where there is no room in the line, a question and its answer do it; without a key, later. */
+static const struct ordered {
+	enum tcpfsm_order on, off;
+	const char *key, *on_value, *off_value;
+} ordered_resets = { TCPFSM_RESETS, TCPFSM_ENDS, NULL, NULL, NULL },
+  ordered_nodelay = { TCPFSM_NO_NAGLE, TCPFSM_NAGLE, "Nagle", "no", "yes" },
+  ordered_cork = { TCPFSM_CORK, TCPFSM_UNCORK, "Cork", "yes", "no" };
+
+/* True: the daemon has it as it is here. */
+static bool is_told(int fd, const struct sock *s, const struct ordered *o, bool want, bool *told)
+{
+	int rc;
+
+	if (*told == want)
+		return true;
+	rc = give_order(fd, want ? o->on : o->off);
+	if (rc == -EAGAIN && o->key)
+		rc = tcpfsm_set(NULL, s->name.id, o->key, want ? o->on_value : o->off_value);
+	if (rc == -EAGAIN)
+		return false;
+	*told = want; /* or the connection is gone */
+	return true;
+}
+
+void options_tell(int fd, struct sock *s)
+{
+	bool all = true;
+
+	if (!s->orders_due || s->kind != CONNECTED)
+		return;
+	all &= is_told(fd, s, &ordered_resets, resets(s), &s->resets_told);
+	all &= is_told(fd, s, &ordered_nodelay, is_on(s, IPPROTO_TCP, TCP_NODELAY),
+		       &s->nodelay_told);
+	all &= is_told(fd, s, &ordered_cork, is_corked(s), &s->cork_told);
+	s->orders_due = !all || s->urgent_told;
+}
+
+void options_connected(int fd, struct sock *s)
+{
+	s->cork_told = is_on(s, IPPROTO_TCP, TCP_CORK);
+	s->nodelay_told = is_on(s, IPPROTO_TCP, TCP_NODELAY);
+	s->orders_due = resets(s);
+	options_tell(fd, s);
+}
+
+/* Before something is written there is nothing to keep back. */
 void options_more(struct sock *s, bool more)
 {
-	const struct option *const cork = find_option(s, IPPROTO_TCP, TCP_CORK);
-
-	if (s->more == more)
-		return;
 	s->more = more;
-	if ((!cork || !cork->value) && is_cork_told(s, more))
-		(void)tcpfsm_set(NULL, s->name.id, "Cork", more ? "yes" : "no");
+	s->orders_due |= is_corked(s) != s->cork_told;
+}
+
+static int set_cork(int fd, struct sock *s, bool on)
+{
+	keep_option(s, IPPROTO_TCP, TCP_CORK, on);
+	options_more(s, s->more);
+	if (!on)
+		options_tell(fd, s);
+	return 0;
+}
+
+static int set_nodelay(int fd, struct sock *s, bool on)
+{
+	keep_option(s, IPPROTO_TCP, TCP_NODELAY, on);
+	s->orders_due |= on != s->nodelay_told;
+	options_tell(fd, s);
+	return 0;
 }
 
 void options_inherit(int fd, struct sock *s, const struct sock *listener)
@@ -239,9 +327,12 @@ static int set_linger(int fd, struct sock *s, const void *value, socklen_t len)
 {
 	const int rc = (int)syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, value, len);
 
-	if (!rc)
-		memcpy(&s->linger, value, sizeof(s->linger));
-	return rc;
+	if (rc)
+		return rc;
+	memcpy(&s->linger, value, sizeof(s->linger));
+	s->orders_due |= resets(s) != s->resets_told;
+	options_tell(fd, s);
+	return 0;
 }
 
 /* Of the UNIX socket, which takes most of them as any socket. */
@@ -297,6 +388,22 @@ static int set_checked(struct sock *s, int level, int name, const void *value, s
 	return rc;
 }
 
+static int number(const void *value)
+{
+	int v;
+
+	memcpy(&v, value, sizeof(v));
+	return v;
+}
+
+/* What servers set for each of their answers needs no kernel to check it. */
+static bool is_switch(const struct sock *s, int level, int name, const void *value, socklen_t len)
+{
+	return s->kind == CONNECTED && level == IPPROTO_TCP &&
+	       (name == TCP_CORK || name == TCP_NODELAY) && value && len >= sizeof(int) &&
+	       len <= INT_MAX;
+}
+
 PUBLIC int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
 	struct sock *const s = find_or_adopt(fd);
@@ -307,6 +414,9 @@ PUBLIC int setsockopt(int fd, int level, int name, const void *value, socklen_t 
 		return set_socket(fd, s, name, value, len);
 	if (level == IPPROTO_TCP && name == TCP_CONGESTION && value && len)
 		return set_congestion(s, value, len);
+	if (is_switch(s, level, name, value, len))
+		return name == TCP_CORK ? set_cork(fd, s, number(value) != 0)
+					: set_nodelay(fd, s, number(value) != 0);
 	if (is_refused(level, name))
 		return (int)fail(ENOPROTOOPT);
 	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && s->bound.sin6_family)

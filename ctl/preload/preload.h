@@ -24,8 +24,9 @@
 
 #define PUBLIC __attribute__((visibility("default")))
 
-/* FAILED: a connect() that did; DISCONNECTED: and connect() has said so. */
-enum kind { NEW, CONNECTING, CONNECTED, LISTENING, FAILED, DISCONNECTED };
+/* OPENING: in connect(), which is asking the daemon. FAILED: a connect() that did; DISCONNECTED: and connect() has
+ * said so. */
+enum kind { NEW, OPENING, CONNECTING, CONNECTED, LISTENING, FAILED, DISCONNECTED };
 
 enum { FDS_MAX = 65536, OPTIONS_MAX = 40 };
 
@@ -48,9 +49,11 @@ struct sock {
 	bool shut; /* the program shut a direction down: an end of file may be in good order */
 	int error; /* why connect() failed; 0: it did not, or it is told */
 	bool told; /* it was told its error */
-	bool more; /* MSG_MORE: the daemon waits for the rest */
-	unsigned corks; /* how often it was corked */
-	bool cork_told; /* the daemon knows of this time */
+	bool more; /* MSG_MORE: the daemon is to wait for the rest */
+	bool orders_due; /* the daemon has not been told all of what follows */
+	bool cork_told, nodelay_told, resets_told; /* as the daemon has it */
+	bool urgent_told; /* that the next octet is urgent; it was not written yet */
+	bool forked; /* another process may have it, too */
 	struct linger linger;
 	int epoll; /* the last it was registered with; -1 */
 	uint64_t epoll_data;
@@ -132,6 +135,12 @@ void keep_option(struct sock *s, int level, int name, int value);
 void options_keys(const struct sock *s, char *keys, size_t size);
 /* MSG_MORE: as TCP_CORK, until something is sent without it. */
 void options_more(struct sock *s, bool more);
+/* A connection is there, with the keys of options_keys(): what else the daemon is to know. */
+void options_connected(int fd, struct sock *s);
+/* Before octets go: what was set and not told yet. */
+void options_tell(int fd, struct sock *s);
+/* In line with the octets. -EAGAIN: no room. */
+int give_order(int fd, enum tcpfsm_order order);
 /* An accepted socket has what its listener has. */
 void options_inherit(int fd, struct sock *s, const struct sock *listener);
 /* SO_ERROR: read once, then forgotten. */

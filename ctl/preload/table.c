@@ -20,8 +20,15 @@ static void before_fork(void)
 	(void)pthread_mutex_lock(&lock);
 }
 
+/* Who else may have a descriptor of it is not known any more. */
 static void after_fork(void)
 {
+	for (int fd = 0; fd <= atomic_load(&highest); fd++) {
+		struct sock *const s = atomic_load(&socks[fd]);
+
+		if (s)
+			s->forked = true;
+	}
 	self = (pid_t)syscall(SYS_getpid);
 	(void)pthread_mutex_unlock(&lock);
 }

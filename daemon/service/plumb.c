@@ -9,8 +9,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* Reads of one wakeup: other connections wait meanwhile. */
-enum { PULLS_MAX = 4, PUSH_SPANS = 8 };
+/* Reads of one wakeup, and with those that ended at an order: other connections wait meanwhile. */
+enum { PULLS_MAX = 4, ORDERS_MAX = 16, PUSH_SPANS = 8 };
 
 static void on_to(evutil_socket_t fd, short what, void *arg)
 {
@@ -186,16 +186,32 @@ void plumb_push(struct plumb *p)
 		close_to(p);
 }
 
+/* As conn_send(), and what is urgent goes as that. */
+static int offer(struct plumb *p, const uint8_t *data, size_t len, size_t *ret_taken)
+{
+	struct service_host *const h = p->session->host;
+	size_t taken = 0, more = 0;
+	int rc = 0;
+
+	if (p->urgent) {
+		rc = conn_send_urgent(h->engine, h->now, p->session->id, data, 1, &taken);
+		p->urgent = !rc && !taken;
+	}
+	if (!rc && !p->urgent && taken < len)
+		rc = conn_send(h->engine, h->now, p->session->id, data + taken, len - taken, &more);
+	if (!rc)
+		*ret_taken = taken + more;
+	return rc;
+}
+
 /* Offers what is held to the send buffer. True: nothing is held any more. */
 static bool send_held(struct plumb *p)
 {
-	const struct session *const s = p->session;
 	size_t taken = 0;
 
 	if (!p->held)
 		return true;
-	if (conn_send(s->host->engine, s->host->now, s->id, p->held + p->held_at,
-		      p->held_len - p->held_at, &taken))
+	if (offer(p, p->held + p->held_at, p->held_len - p->held_at, &taken))
 		taken = p->held_len - p->held_at; /* our side is closed: nobody will take it */
 	p->held_at += taken;
 	if (p->held_at < p->held_len)
@@ -224,53 +240,102 @@ static void end_from(struct plumb *p)
 	p->from_ended(p);
 }
 
-/* Reads one piece. True: there may be more; p stands. */
-static bool pull_once(struct plumb *p)
+/* Who holds the other end of a socket may have made ours block. A descriptor that comes along finds no room, and
+ * the kernel says so: the read has ended with the order's octet.
+ */
+static ssize_t read_from(const struct plumb *p, uint8_t *buf, bool *ret_ordered)
+{
+	struct iovec iov = { buf, SERVICE_SCRATCH_BYTES };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	*ret_ordered = false;
+	if (!p->socket)
+		return read(p->from, buf, SERVICE_SCRATCH_BYTES);
+	if (!p->ordered)
+		return recv(p->from, buf, SERVICE_SCRATCH_BYTES, MSG_DONTWAIT);
+	n = recvmsg(p->from, &msg, MSG_DONTWAIT);
+	*ret_ordered = n > 0 && msg.msg_flags & MSG_CTRUNC;
+	return n;
+}
+
+enum pulled {
+	PULL_STOP, /* p may be gone */
+	PULL_FULL, /* the send buffer is; p stands */
+	PULL_MORE, /* there may be more */
+	PULL_ORDER, /* as well, behind an order */
+};
+
+static enum pulled send_text(struct plumb *p, const uint8_t *data, size_t len)
+{
+	size_t taken = 0;
+
+	if (offer(p, data, len, &taken)) {
+		end_from(p);
+		return PULL_STOP;
+	}
+	if (taken == len)
+		return PULL_MORE;
+	if (hold(p, data + taken, len - taken))
+		return PULL_FULL;
+	session_abort(p->session); /* rather than a stream with a hole */
+	return PULL_STOP;
+}
+
+/* Reads one piece. */
+static enum pulled pull_once(struct plumb *p)
 {
 	struct session *const s = p->session;
 	uint8_t *const buf = s->host->scratch;
-	/* Who holds the other end of a socket may have made ours block. */
-	const ssize_t n = p->socket ? recv(p->from, buf, SERVICE_SCRATCH_BYTES, MSG_DONTWAIT)
-				    : read(p->from, buf, SERVICE_SCRATCH_BYTES);
-	size_t taken;
+	bool ordered;
+	const ssize_t n = read_from(p, buf, &ordered);
+	enum pulled pulled = PULL_MORE;
+	uint8_t order;
 
 	if (n < 0 && errno == EINTR)
-		return true;
+		return PULL_MORE;
 	if (n < 0 && errno == EAGAIN && !p->draining) {
 		(void)event_add(p->ev_from, NULL);
-		return false;
+		return PULL_STOP;
 	}
 	if (n < 0 && errno == ECONNRESET && p->socket && p->reset_aborts) {
 		session_abort(s); /* it was closed with text unread, and a kernel's TCP would */
-		return false;
+		return PULL_STOP;
 	}
 	if (n < 0 && errno != EAGAIN && !p->broken)
 		p->broken = errno;
 	if (n <= 0 && has_failed(p)) {
 		p->failed(p, p->broken);
-		return false;
+		return PULL_STOP;
 	}
 	if (n <= 0) {
 		end_from(p);
-		return false;
+		return PULL_STOP;
 	}
-	if (conn_send(s->host->engine, s->host->now, s->id, buf, (size_t)n, &taken)) {
-		end_from(p);
-		return false;
-	}
-	if (taken == (size_t)n)
-		return true;
-	if (!hold(p, buf + taken, (size_t)n - taken))
-		session_abort(s); /* rather than a stream with a hole */
-	return false;
+	if (!ordered)
+		return send_text(p, buf, (size_t)n);
+	order = buf[n - 1]; /* buf may have another use meanwhile */
+	if (n > 1)
+		pulled = send_text(p, buf, (size_t)n - 1);
+	if (pulled == PULL_STOP)
+		return PULL_STOP;
+	p->ordered(p, order);
+	return pulled == PULL_MORE ? PULL_ORDER : pulled;
 }
 
 void plumb_pull(struct plumb *p)
 {
+	unsigned texts = 0, orders = 0;
+
 	if (p->from < 0 || !send_held(p))
 		return;
-	for (unsigned i = 0; i < PULLS_MAX; i++)
-		if (!pull_once(p))
+	while (texts < PULLS_MAX && orders < ORDERS_MAX) {
+		const enum pulled pulled = pull_once(p);
+
+		if (pulled == PULL_STOP || pulled == PULL_FULL)
 			return;
+		texts += pulled == PULL_MORE;
+		orders += pulled == PULL_ORDER;
+	}
 	(void)event_add(p->ev_from, NULL);
 }

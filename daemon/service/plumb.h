@@ -23,6 +23,10 @@ struct plumb {
 	struct event *ev_to, *ev_from;
 	uint8_t *held; /* read from `from` and not taken yet; malloc'ed */
 	size_t held_len, held_at;
+	bool urgent; /* the next octet to be sent is, and all in front of it: held's first, or what is read next */
+	/* A message of one octet came with a descriptor: see base/stream_order.h. Of a socket only; p stands after it.
+	 * NULL: nobody gives orders. */
+	void (*ordered)(struct plumb *p, uint8_t order);
 	/* `from` is at its end, and everything read is in the send buffer. Last thing of a call. */
 	void (*from_ended)(struct plumb *p);
 	/* `to` refuses: nobody reads there. Not from within plumb_text(). May be NULL. */

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/end_name.h"
+#include "base/stream_order.h"
 #include "service/plumb.h"
 
 /* What arrived before a connection ended and its holder has not read: it outlives the connection. */
@@ -31,8 +32,9 @@ struct stream_tail {
 
 struct stream {
 	struct plumb plumb;
-	/* After his end of file: does he go away altogether? A descriptor of its own, since one
-	 * cannot be watched for its level and its edges at a time. */
+	bool resets; /* his going away is a RST */
+	/* After his end of file, or when his going away is a RST: does he go away altogether? A descriptor of its own,
+	 * since one cannot be watched for its level and its edges at a time. */
 	struct event *ev_gone;
 	int gone_fd; /* owned; -1: none */
 };
@@ -65,15 +67,20 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 	struct session *const s = st->plumb.session;
 	struct service_host *const h = s->host;
 
-	if (!is_hung_up(fd))
+	if (!is_hung_up(fd) || (!st->resets && st->plumb.from >= 0))
 		return;
 	h->begin(h);
-	session_sink(s, false);
+	if (st->resets)
+		session_abort(s);
+	else
+		session_sink(s, false);
 	h->end(h);
 }
 
 static int watch_gone(struct stream *st)
 {
+	if (st->gone_fd >= 0)
+		return 0;
 	st->gone_fd = fcntl(st->plumb.to, F_DUPFD_CLOEXEC, 0);
 	if (st->gone_fd < 0)
 		return -errno;
@@ -85,10 +92,67 @@ static int watch_gone(struct stream *st)
 static void on_from_ended(struct plumb *p)
 {
 	struct session *const s = p->session;
+	const struct stream *const st = s->stream;
 
+	if (st->resets && is_hung_up(st->gone_fd)) {
+		session_abort(s);
+		return;
+	}
 	(void)conn_close(s->host->engine, s->host->now, s->id, CAUSE_USER);
 	if (is_hung_up(p->to) || watch_gone(s->stream))
 		session_sink(s, false);
+}
+
+/* ---- orders ---- */
+
+static void set_cork(const struct session *s, bool on)
+{
+	struct tcp_params params;
+
+	if (conn_params(s->host->engine, s->id, &params) || params.cork == on)
+		return;
+	params.cork = on;
+	(void)conn_set_params(s->host->engine, s->host->now, s->id, &params);
+}
+
+static void set_nagle(const struct session *s, bool on)
+{
+	struct tcp_params params;
+
+	if (conn_params(s->host->engine, s->id, &params) || params.nagle == on)
+		return;
+	params.nagle = on;
+	(void)conn_set_params(s->host->engine, s->host->now, s->id, &params);
+}
+
+/* Whoever gives orders that are none spoils his own connection: it is a descriptor of his that he sent along. */
+static void on_ordered(struct plumb *p, uint8_t order)
+{
+	struct session *const s = p->session;
+	struct stream *const st = s->stream;
+
+	switch (order) {
+	case STREAM_CORK:
+	case STREAM_UNCORK:
+		set_cork(s, order == STREAM_CORK);
+		break;
+	case STREAM_NAGLE:
+	case STREAM_NO_NAGLE:
+		set_nagle(s, order == STREAM_NAGLE);
+		break;
+	case STREAM_RESETS:
+		st->resets = watch_gone(st) == 0;
+		break;
+	case STREAM_ENDS:
+		st->resets = false;
+		break;
+	case STREAM_URGENT:
+	case STREAM_NOT_URGENT:
+		p->urgent = order == STREAM_URGENT;
+		break;
+	default:
+		break;
+	}
 }
 
 /* ---- after the end ---- */
@@ -211,6 +275,7 @@ static int stream_open(struct session *s)
 		return -ENOMEM;
 	st->gone_fd = -1;
 	st->plumb.reset_aborts = true;
+	st->plumb.ordered = on_ordered;
 	st->plumb.from_ended = on_from_ended;
 	st->plumb.to_ended = on_to_ended;
 	if (skip(s, fd) || plumb_init(&st->plumb, s, fd, fd)) {

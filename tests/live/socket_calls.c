@@ -859,6 +859,36 @@ static void part_closing(void)
 	told_end("SIGKILL with linger of 0", id);
 
 	s = dial_count(id);
+	(void)setsockopt(s, SOL_SOCKET, SO_LINGER, &patient, sizeof(patient));
+	child = fork();
+	if (!child) {
+		(void)!write(s, big, 300000);
+		raise(SIGKILL);
+	}
+	close(s);
+	(void)waitpid(child, &status, 0);
+	told_end("SIGKILL with linger", id);
+
+	s = dial_count(id);
+	(void)setsockopt(s, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	child = fork();
+	if (!child) {
+		usleep(200000);
+		said("linger of 0, closed by another", write(s, "child", 5));
+		_exit(0);
+	}
+	close(s);
+	(void)waitpid(child, &status, 0);
+	told_end("linger of 0, the last of two closes", id);
+
+	s = dial_count(id);
+	(void)setsockopt(s, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	(void)setsockopt(s, SOL_SOCKET, SO_LINGER, &(const struct linger){ 0 }, sizeof(at_once));
+	(void)!write(s, "abc", 3);
+	close(s);
+	told_end("linger of 0 taken back", id);
+
+	s = dial_count(id);
 	child = fork();
 	if (!child) {
 		usleep(100000);

@@ -835,6 +835,76 @@ print(errno.errorcode[s.connect_ex(('10.9.0.1', 9001))])
     assert k.recv(100) == b'still there'
 
 
+def test_corks_without_end(lab):
+    """TCP_CORK and MSG_MORE as often as a program likes: each answer of two writes is a segment."""
+    d = lab.daemon(CONF)
+    listener = lab.listen('10.9.0.1', 9000)
+    capture = lab.capture('client', 'v0', 'tcp and src 10.9.0.2')
+    p = lab.popen('server', python(lab, d, '''
+import socket
+T = socket.IPPROTO_TCP
+s = socket.create_connection(('10.9.0.1', 9000))
+for i in range(30):
+    s.setsockopt(T, socket.TCP_NODELAY, i % 2)
+    s.setsockopt(T, socket.TCP_CORK, 1)
+    s.send(b'b' * 20)
+    s.send(b'c' * 21)
+    s.setsockopt(T, socket.TCP_CORK, 0)
+    s.recv(1)
+    s.send(b'd' * 22, socket.MSG_MORE)
+    s.send(b'e' * 19)
+    s.recv(1)
+s.setsockopt(T, socket.TCP_NODELAY, 1)
+s.setsockopt(T, socket.TCP_CORK, 1)
+s.setsockopt(T, socket.TCP_CORK, 0)
+print('still', flush=True)
+s.recv(1)
+'''), stdout=subprocess.PIPE, text=True)
+    c, _ = listener.accept()
+    c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for _ in range(60):
+        got = b''
+        while len(got) < 41:
+            got += c.recv(41 - len(got))
+        c.sendall(b'.')
+    assert p.stdout.readline() == 'still\n'
+    shown = {r['key']: r['value'] for r in d.rpc('show.tcp', connection=d.connections()[0]['id'])['tcp']}
+    assert (shown['Nagle'], shown['Cork']) == ('no', 'no'), shown
+    c.sendall(b'.')
+    p.wait(10)
+    lengths = lab.tshark(capture.stop(), '-Y', 'tcp.len > 0', '-T', 'fields', '-e', 'tcp.len').split()
+    assert lengths == ['41'] * 60, lengths
+
+
+def test_linger_of_nothing_when_it_is_killed(lab):
+    """SO_LINGER of 0 resets at once, however its program went, and whatever waits for a peer that does not read."""
+    d = lab.daemon(CONF)
+    listener = lab.listen('10.9.0.1', 9000)
+    p = lab.popen('server', python(lab, d, '''
+import socket, struct
+s = socket.create_connection(('10.9.0.1', 9000))
+s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+s.setblocking(False)
+try:
+    while True: s.send(bytes(65536))
+except BlockingIOError: print('full', flush=True)
+input()
+'''), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    c, _ = listener.accept()
+    assert p.stdout.readline() == 'full\n'
+    until(lambda: d.rpc('show.connection', id=d.connections()[0]['id'])['detail']['snd_wnd_bytes'] == 0, 10, 'a window that is shut')
+    p.kill()
+    assert select.select([c], [], [], 10)[0]
+    until(lambda: select_err(c), 5, 'a reset')
+    until(lambda: not d.connections(), 5, 'it is gone')
+
+
+def select_err(s):
+    poll = select.poll()
+    poll.register(s, 0)
+    return any(e & select.POLLERR for _, e in poll.poll(0))
+
+
 def test_fast_open_as_a_client(lab):
     """MSG_FASTOPEN: the first gets a cookie, the next sends its text with the SYN. Each worker has cookies of its own."""
     workers = int(os.environ.get('TCPFSM_WORKERS', '1'))

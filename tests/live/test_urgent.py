@@ -3,8 +3,10 @@
 """Urgent data with a kernel peer, both ways: RFC 9293 3.8.5, RFC 6093."""
 import select
 import socket
+import subprocess
 
-from lab import run, until
+from lab import read_all, run, until
+from test_programs import python
 
 
 def test_from_the_kernel(lab):
@@ -60,6 +62,63 @@ def test_to_the_kernel(lab):
     until(lambda: d.closed(1), what='the end')
     r = d.ctl_run('send', 'urgent', str(number), 'x')
     assert r.returncode == 4, r
+
+
+URGENT = '''
+import socket
+s = socket.create_connection(('10.9.0.1', 9000))
+print(s.send(b'abc', socket.MSG_OOB))
+s.sendall(b'then')
+assert s.recv(1) == b'.'
+print(s.send(b'!', socket.MSG_OOB), s.send(b'?'), flush=True)
+# Nobody reads: the octet waits for room like all others, and is urgent all the same.
+s.setblocking(False)
+n = 0
+try:
+    while True: n += s.send(bytes(65536))
+except BlockingIOError: pass
+try: s.send(b'x', socket.MSG_OOB)
+except BlockingIOError: print('full', flush=True)
+s.setblocking(True)
+s.send(b'late', socket.MSG_OOB)
+s.shutdown(socket.SHUT_WR)
+print(n, flush=True)
+s.recv(1)
+'''
+
+
+def test_of_a_program(lab):
+    """MSG_OOB over `tcpfsmctl run`: the last octet is urgent, and none is lost."""
+    d = lab.daemon()
+    listener = lab.listen('10.9.0.1', 9000)
+    p = lab.popen('server', python(lab, d, URGENT), stdout=subprocess.PIPE, text=True)
+    s, _ = listener.accept()
+    poll = select.poll()
+    poll.register(s, select.POLLPRI)
+
+    def urgent():
+        assert poll.poll(10000), 'no POLLPRI'
+        return s.recv(1, socket.MSG_OOB)
+
+    def text(n):
+        got = b''
+        while len(got) < n:
+            got += s.recv(n - len(got))
+        return got
+    assert p.stdout.readline() == '3\n'
+    assert urgent() == b'c'
+    assert text(2) == b'ab' and text(4) == b'then'
+    s.sendall(b'.')
+    assert p.stdout.readline() == '1 1\n'
+    assert urgent() == b'!'
+    assert p.stdout.readline() == 'full\n'
+    assert text(1) == b'?'
+    got = read_all(s)  # in line no more: what was urgent has been put aside, or is in its place when it was never asked for
+    n = int(p.stdout.readline())
+    assert len(got) in (n + 3, n + 4) and got[:n] == bytes(n) and got[n:].startswith(b'lat'), (len(got), n, got[-8:])
+    assert d.ctl('status')['counters']['urgent_out'] >= 3
+    s.sendall(b'.')
+    p.wait(10)
 
 
 run(globals())

@@ -68,6 +68,30 @@ int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t 
 	return 0;
 }
 
+int conn_send_urgent(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
+		     size_t *ret_taken)
+{
+	const int rc = conn_send(e, now, id, data, len, ret_taken);
+
+	if (!rc && *ret_taken)
+		e->conns[id.slot].urgent_end = e->conns[id.slot].out_len;
+	return rc;
+}
+
+int conn_params(const struct engine *e, conn_id id, struct tcp_params *ret_params)
+{
+	*ret_params = e->conns[id.slot].params;
+	return 0;
+}
+
+int conn_set_params(struct engine *e, vtime now, conn_id id, const struct tcp_params *params)
+{
+	(void)now;
+	e->calls++;
+	e->conns[id.slot].params = *params;
+	return 0;
+}
+
 /* Two spans when it can, since text may lie in several chunks. */
 unsigned conn_peek(const struct engine *e, conn_id id, struct span *ret_spans, unsigned max)
 {

@@ -14,6 +14,8 @@ struct fake_conn {
 	enum cause close_cause;
 	enum end_reason abort_reason;
 	struct flow flow; /* for conn_status(), which says no more */
+	struct tcp_params params;
+	size_t urgent_end; /* of out: up to where it is urgent */
 };
 
 struct engine {
