@@ -67,9 +67,9 @@ static void free_exec(struct exec *x)
 	if (x->ev_kill)
 		event_free(x->ev_kill);
 	x->host->processes--;
-	x->service->processes--;
+	limits_give(x->service->limits, 0);
 	if (x->service->options->max_processes_per_peer)
-		peers_leave(&x->service->processes_of, &x->peer);
+		limits_leave(x->service->limits, LIMIT_PROCESSES, &x->peer);
 	service_unref(x->service);
 	free(x);
 }
@@ -522,12 +522,21 @@ static int enter(struct service *v, struct service_host *h, const struct ipaddr 
 	const uint32_t limit = v->options->max_processes_per_peer;
 	int rc;
 
-	if (v->options->max_processes && v->processes >= v->options->max_processes)
+	if (!limits_take(v->limits, 0, v->options->max_processes))
 		return -EAGAIN;
-	rc = limit ? peers_enter(&v->processes_of, peer, limit) : 0;
-	if (rc)
+	rc = limit ? limits_enter(v->limits, LIMIT_PROCESSES, peer, limit) : 0;
+	if (rc) {
+		limits_give(v->limits, 0);
 		h->peers_refused++;
+	}
 	return rc;
+}
+
+static void leave(struct service *v, const struct ipaddr *peer)
+{
+	limits_give(v->limits, 0);
+	if (v->options->max_processes_per_peer)
+		limits_leave(v->limits, LIMIT_PROCESSES, peer);
 }
 
 static int exec_open(struct session *s)
@@ -550,8 +559,7 @@ static int exec_open(struct session *s)
 		rc = start(x, s);
 	}
 	if (rc) {
-		if (v->options->max_processes_per_peer)
-			peers_leave(&v->processes_of, &flow.remote.addr);
+		leave(v, &flow.remote.addr);
 		free(x);
 		return rc;
 	}
@@ -560,7 +568,6 @@ static int exec_open(struct session *s)
 	x->session = s;
 	x->serial = s->serial;
 	x->service = service_ref(v);
-	v->processes++;
 	h->processes++;
 	x->next = h->exec->buckets[x->serial % BUCKETS];
 	h->exec->buckets[x->serial % BUCKETS] = x;
@@ -690,7 +697,6 @@ static void exec_destroy(struct service *v)
 {
 	free((void *)v->argv);
 	free((void *)v->environment);
-	peers_fini(&v->processes_of);
 }
 
 static int exec_parse(struct service *v, const char *text, struct errmsg *ret_err)

@@ -112,9 +112,16 @@ static int announce(const struct relay *r)
 	return n == (ssize_t)len ? 0 : n < 0 ? -errno : -ENOBUFS;
 }
 
+static unsigned backend_index(const struct service *v, const struct backend *b)
+{
+	return (unsigned)(b - v->relay->backends);
+}
+
 void relay_attempt_connected(struct relay *r)
 {
-	backend_connected(r->backend);
+	const struct service *const v = r->session->service;
+
+	backend_connected(v->relay, v->limits, backend_index(v, r->backend));
 	r->session->host->relay_connected++;
 }
 
@@ -164,15 +171,17 @@ static int connect_socket(struct relay *r)
 static void let_backend_go(struct relay *r)
 {
 	if (r->backend)
-		r->backend->active--;
+		limits_give(r->session->service->limits,
+			    backend_index(r->session->service, r->backend));
 	r->backend = NULL;
 }
 
 static void note_failure(struct relay *r)
 {
 	struct service_host *const h = r->session->host;
+	const struct service *const v = r->session->service;
 
-	backend_failed(r->backend, h->now, r->session->service->relay->down_ms);
+	backend_failed(v->relay, v->limits, backend_index(v, r->backend), h->now);
 	h->relay_failed++;
 	drop_attempt(r);
 	let_backend_go(r);
@@ -182,14 +191,16 @@ static void note_failure(struct relay *r)
 static int attempt_next(struct relay *r)
 {
 	struct relay_config *const cfg = r->session->service->relay;
+	struct limits *const l = r->session->service->limits;
 	struct service_host *const h = r->session->host;
 	bool full;
 	int i;
 
-	while ((i = relay_config_choose(cfg, h->now, r->tried, &full)) >= 0) {
+	while ((i = relay_config_choose(cfg, l, h->now, r->tried, &full)) >= 0) {
+		if (!limits_take(l, (unsigned)i, cfg->backend_max))
+			continue; /* another worker was faster */
 		r->tried |= 1U << i;
 		r->backend = &cfg->backends[i];
-		r->backend->active++;
 		if (!(r->backend->ours ? far_connect(r) : connect_socket(r)))
 			return 0;
 		note_failure(r);
@@ -303,10 +314,11 @@ void service_backend(const struct service *v, unsigned i, vtime now,
 {
 	const struct backend *const b = &v->relay->backends[i];
 
-	*ret_backend = (struct service_backend){ .active = b->active,
+	*ret_backend = (struct service_backend){ .active = limits_count(v->limits, i),
 						 .connected = b->connected,
 						 .failed = b->failed,
-						 .down = vtime_before(now, b->down_until) };
+						 .down = now.us <
+							 limits_down_until_us(v->limits, i) };
 	memcpy(ret_backend->text, b->text, sizeof(ret_backend->text));
 }
 

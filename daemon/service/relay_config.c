@@ -164,37 +164,37 @@ void relay_config_free(struct relay_config *cfg)
 	free(cfg);
 }
 
-int relay_config_choose(const struct relay_config *cfg, vtime now, uint32_t tried, bool *ret_full)
+int relay_config_choose(const struct relay_config *cfg, const struct limits *l, vtime now,
+			uint32_t tried, bool *ret_full)
 {
 	int last = -1;
 
 	*ret_full = false;
 	for (unsigned i = 0; i < cfg->backends_n; i++) {
-		const struct backend *const b = &cfg->backends[i];
-
 		if (tried & 1U << i)
 			continue;
-		if (cfg->backend_max && b->active >= cfg->backend_max) {
+		if (cfg->backend_max && limits_count(l, i) >= cfg->backend_max) {
 			*ret_full = true;
 			continue;
 		}
-		if (!vtime_before(now, b->down_until))
+		if (now.us >= limits_down_until_us(l, i))
 			return (int)i;
 		/* Of those that are down the one that fails the longest: it may be well again. */
-		if (last < 0 || vtime_before(b->down_until, cfg->backends[last].down_until))
+		if (last < 0 ||
+		    limits_down_until_us(l, i) < limits_down_until_us(l, (unsigned)last))
 			last = (int)i;
 	}
 	return last;
 }
 
-void backend_connected(struct backend *b)
+void backend_connected(struct relay_config *cfg, struct limits *l, unsigned i)
 {
-	b->connected++;
-	b->down_until = (vtime){ 0 };
+	cfg->backends[i].connected++;
+	limits_set_down(l, i, 0);
 }
 
-void backend_failed(struct backend *b, vtime now, uint32_t down_ms)
+void backend_failed(struct relay_config *cfg, struct limits *l, unsigned i, vtime now)
 {
-	b->failed++;
-	b->down_until = vtime_add(now, (uint64_t)down_ms * 1000);
+	cfg->backends[i].failed++;
+	limits_set_down(l, i, vtime_add(now, (uint64_t)cfg->down_ms * 1000).us);
 }

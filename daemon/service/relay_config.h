@@ -9,7 +9,7 @@
 
 #include "service/service.h"
 
-enum { BACKENDS_MAX = 16 };
+enum { BACKENDS_MAX = LIMITS_COUNTERS };
 
 struct backend {
 	char text[SERVICE_BACKEND_TEXT]; /* as it was written */
@@ -22,9 +22,7 @@ struct backend {
 		struct sockaddr_un local;
 	} address; /* not ours */
 	socklen_t len;
-	uint32_t active; /* connections to it, those under way included */
-	uint64_t connected, failed; /* attempts, ever */
-	vtime down_until; /* it failed: until then it is tried behind the others */
+	uint64_t connected, failed; /* attempts of this worker, ever */
 };
 
 struct relay_config {
@@ -43,7 +41,8 @@ int relay_config_new(const char *text, struct relay_config **ret_config, struct 
 void relay_config_free(struct relay_config *cfg); /* NULL is nothing */
 /* The next to try: in the order written, but those that failed lately last, and none of `tried` (a bit each) nor
  * one that is full. -1: there is none. *ret_full: was one left out because it is full? */
-int relay_config_choose(const struct relay_config *cfg, vtime now, uint32_t tried, bool *ret_full);
+int relay_config_choose(const struct relay_config *cfg, const struct limits *l, vtime now,
+			uint32_t tried, bool *ret_full);
 /* An attempt has ended well or not. */
-void backend_connected(struct backend *b);
-void backend_failed(struct backend *b, vtime now, uint32_t down_ms);
+void backend_connected(struct relay_config *cfg, struct limits *l, unsigned i);
+void backend_failed(struct relay_config *cfg, struct limits *l, unsigned i, vtime now);

@@ -94,6 +94,11 @@ static int new_service(const struct service_ops *ops, struct service **ret_servi
 
 	if (!v)
 		return -ENOMEM;
+	v->limits = limits_new();
+	if (!v->limits) {
+		free(v);
+		return -ENOMEM;
+	}
 	v->ops = ops;
 	v->options = &no_options;
 	v->refs = 1;
@@ -143,11 +148,18 @@ int service_new(const char *text, const struct service_options *options,
 		rc = ops->parse(v, argument, ret_err);
 	if (rc) {
 		free_options(v);
+		limits_unref(v->limits);
 		free(v);
 		return rc;
 	}
 	*ret_service = v;
 	return 0;
+}
+
+void service_share_limits(struct service *v, struct limits *l)
+{
+	limits_unref(v->limits);
+	v->limits = limits_ref(l);
 }
 
 int service_new_stream(struct service **ret_service)
@@ -199,7 +211,7 @@ void service_unref(struct service *v)
 	if (v->ops->destroy)
 		v->ops->destroy(v);
 	stream_accept_free(v->accept);
-	peers_fini(&v->peers);
+	limits_unref(v->limits);
 	free_options(v);
 	free(v);
 }
@@ -264,7 +276,7 @@ static void leave_peers(const struct session *s)
 {
 	const struct flow flow = session_flow(s);
 
-	peers_leave(&s->service->peers, &flow.remote.addr);
+	limits_leave(s->service->limits, LIMIT_CONNECTIONS, &flow.remote.addr);
 }
 
 static uint32_t peer_limit(const struct session *s)
@@ -276,7 +288,9 @@ int session_open(struct session *s)
 {
 	const uint32_t limit = peer_limit(s);
 	const struct flow flow = limit ? session_flow(s) : (struct flow){ 0 };
-	int rc = limit ? peers_enter(&s->service->peers, &flow.remote.addr, limit) : 0;
+	int rc = limit ? limits_enter(s->service->limits, LIMIT_CONNECTIONS, &flow.remote.addr,
+				      limit)
+		       : 0;
 
 	if (rc) {
 		s->host->peers_refused++;

@@ -14,8 +14,8 @@
 #include <sys/types.h>
 
 #include "base/errmsg.h"
+#include "service/limits.h"
 #include "service/options.h"
-#include "service/peers.h"
 #include "tcp/engine.h"
 
 struct event_base;
@@ -117,14 +117,12 @@ struct service {
 	const struct service_ops *ops;
 	unsigned refs;
 	const struct service_options *options; /* never NULL; owned, unless nothing was said */
-	struct peers peers; /* connections of each, when options limits them */
+	struct limits *limits; /* a reference */
 	char **argv; /* exec; NULL-terminated */
 	char **environment; /* exec: of options; NULL-terminated */
-	struct peers processes_of; /* exec: of each peer, when options limits them */
 	struct relay_config *relay;
 	struct http_config *http;
 	char *path; /* file; owned */
-	uint32_t processes; /* exec: running now */
 	struct stream_accept *accept; /* stream of a listener; owned */
 };
 
@@ -168,6 +166,8 @@ int service_new_stream(struct service **ret_service);
 int service_new_accepted(int fd, uint32_t backlog, struct service **ret_service);
 /* How many more connections whoever accepts may have unaccepted; UINT32_MAX: any number. */
 uint32_t service_room(const struct service *v);
+/* Counts with others of the same listener from now on; before any connection is served. */
+void service_share_limits(struct service *v, struct limits *l);
 /* What a relay's connections to backends of ours are served. */
 int service_new_far(struct service **ret_service);
 /* The backends of a relay, 0 of others; how one fares. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/steer.h"
+#include "service/limits.h"
 #include "worker/listing.h"
 
 /* Below a worker's own limit: what is asked of all is asked of all or none. */
@@ -30,6 +31,7 @@ struct ask {
 	struct ask *next, **at; /* of the crew's; *at == this */
 	struct crew *crew;
 	struct worker_request *req; /* the caller's; NULL: nobody waits */
+	struct limits *limits; /* listen: a reference, until all have theirs */
 	unsigned left, parts_n;
 	struct part parts[];
 };
@@ -60,14 +62,15 @@ static uint32_t share_of_limit(uint32_t all, unsigned n, unsigned i)
 
 /* ---- one answer of many ---- */
 
-/* The same relay has the same backends in every worker. Down is one that any of them finds to be. */
+/* The same relay has the same backends in every worker. Those that are active are counted by all together. Down is one
+ * that any of them finds to be. */
 static void add_backends(struct worker_listener *sum, const struct worker_listener *more)
 {
 	for (size_t i = 0; i < sum->backends_n && i < more->backends_n; i++) {
 		struct service_backend *const to = &sum->backends[i];
 		const struct service_backend *const from = &more->backends[i];
 
-		to->active += from->active;
+		to->active = from->active;
 		to->connected += from->connected;
 		to->failed += from->failed;
 		to->down |= from->down;
@@ -195,6 +198,7 @@ static void ask_free(struct ask *a)
 	*a->at = a->next;
 	if (a->next)
 		a->next->at = a->at;
+	limits_unref(a->limits);
 	free(a);
 }
 
@@ -371,13 +375,8 @@ static void on_part(struct worker_request *part_req)
 /* Worker i's part of a listener. Its descriptor is a duplicate: -1 when there can be none. */
 static void part_listen(struct worker_request *r, unsigned n, unsigned i)
 {
-	struct service_options *const o = &r->listen.options;
-
 	r->listen.backlog = share_of_limit(r->listen.backlog, n, i);
 	r->listen.max_connections = share_of_limit(r->listen.max_connections, n, i);
-	o->max_connections_per_peer = share_of_limit(o->max_connections_per_peer, n, i);
-	o->max_processes = share_of_limit(o->max_processes, n, i);
-	o->max_processes_per_peer = share_of_limit(o->max_processes_per_peer, n, i);
 	if (r->listen.stream)
 		r->listen.fd = fcntl(r->listen.fd, F_DUPFD_CLOEXEC, 0);
 }
@@ -398,12 +397,18 @@ static int ask_all(struct crew *c, struct worker_request *req)
 
 	if (!a)
 		return -EAGAIN;
+	if (req->ask == WORKER_LISTEN && !(a->limits = limits_new())) {
+		ask_free(a);
+		return -ENOMEM;
+	}
 	for (unsigned i = 0; i < c->n; i++) {
 		struct part *const p = &a->parts[i];
 
 		p->req = *req;
-		if (req->ask == WORKER_LISTEN)
+		if (req->ask == WORKER_LISTEN) {
 			part_listen(&p->req, c->n, i);
+			p->req.listen.limits = a->limits;
+		}
 		rc = part_send(p, a, &c->seats[i]);
 		if (rc && passes && p->req.listen.fd >= 0)
 			(void)close(p->req.listen.fd);

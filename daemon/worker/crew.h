@@ -2,7 +2,8 @@
 /* All workers, as one: what the main thread asks goes to the worker that it concerns, or to each of
  * them, and one answer comes back. Everything here runs on the main thread.
  *
- *	listeners	every worker has each; backlog and limits are parted among them
+ *	listeners	every worker has each; backlog and MaxConnections are parted among them, other limits are
+ *			counted together (service/limits.h)
  *	connections	serials tell whose they are: worker i gives out first + i, first + i + n ...
  *	lists		one worker after the other: a cursor counts the slots of all
  *	connect		by turns; a given source port belongs to the worker that its flow does

@@ -121,6 +121,8 @@ static struct listener *new_listener(struct worker *w, struct worker_request *re
 		free(l);
 		return NULL;
 	}
+	if (req->listen.limits)
+		service_share_limits(l->service, req->listen.limits);
 	l->id = req->listen.id;
 	l->local = req->listen.local;
 	l->cookie = (uint64_t)++w->listener_gens[place] << 32 | place;

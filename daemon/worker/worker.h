@@ -17,6 +17,7 @@
 #include "wire/wire.h"
 
 struct event_base;
+struct limits; /* service/limits.h */
 struct service_backend; /* service/service.h */
 struct spawner; /* service/spawner.h: starts the processes of exec services */
 struct worker;
@@ -113,6 +114,7 @@ struct worker_request {
 			struct tcp_params params;
 			uint32_t backlog, max_connections;
 			struct service_options options;
+			struct limits *limits; /* of all workers, borrowed; NULL: it is alone */
 			/* A program's: accepted connections go to the other end of fd, which is given to
 			 * the worker, also on failure. Else fd means nothing. */
 			bool stream;

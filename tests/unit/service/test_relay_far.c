@@ -325,36 +325,41 @@ static void backends_are_counted(void **state)
 
 static void the_choice_goes_by_order_room_and_health(void **state)
 {
+	struct limits *const l = limits_new();
 	struct relay_config *cfg;
 	const vtime now = { 1000000000 };
 	bool full;
 
+	assert_non_null(l);
 	assert_int_equal(
 		relay_config_new("max=2,down=10s,10.0.0.1:1,10.0.0.1:2,10.0.0.1:3", &cfg, NULL), 0);
-	assert_int_equal(relay_config_choose(cfg, now, 0, &full), 0);
-	assert_int_equal(relay_config_choose(cfg, now, 1, &full), 1);
-	assert_int_equal(relay_config_choose(cfg, now, 7, &full), -1);
+	assert_int_equal(relay_config_choose(cfg, l, now, 0, &full), 0);
+	assert_int_equal(relay_config_choose(cfg, l, now, 1, &full), 1);
+	assert_int_equal(relay_config_choose(cfg, l, now, 7, &full), -1);
 	assert_false(full);
-	cfg->backends[0].active = 2;
-	assert_int_equal(relay_config_choose(cfg, now, 0, &full), 1);
-	assert_int_equal(relay_config_choose(cfg, now, 6, &full), -1);
+	assert_true(limits_take(l, 0, 2) && limits_take(l, 0, 2) && !limits_take(l, 0, 2));
+	assert_int_equal(relay_config_choose(cfg, l, now, 0, &full), 1);
+	assert_int_equal(relay_config_choose(cfg, l, now, 6, &full), -1);
 	assert_true(full);
-	cfg->backends[0].active = 0;
-	backend_failed(&cfg->backends[0], now, cfg->down_ms);
-	assert_int_equal(relay_config_choose(cfg, now, 0, &full), 1);
-	assert_int_equal(relay_config_choose(cfg, now, 6, &full), 0); /* last, but not never */
-	assert_int_equal(relay_config_choose(cfg, vtime_add(now, 9999999), 0, &full), 1);
-	assert_int_equal(relay_config_choose(cfg, vtime_add(now, 10000000), 0, &full), 0);
-	backend_failed(&cfg->backends[1], vtime_add(now, 1), cfg->down_ms);
-	backend_failed(&cfg->backends[2], vtime_add(now, 2), cfg->down_ms);
-	assert_int_equal(relay_config_choose(cfg, now, 0, &full), 0); /* failed the longest ago */
-	backend_connected(&cfg->backends[2]);
-	assert_int_equal(relay_config_choose(cfg, now, 0, &full), 2);
+	limits_give(l, 0);
+	limits_give(l, 0);
+	backend_failed(cfg, l, 0, now);
+	assert_int_equal(relay_config_choose(cfg, l, now, 0, &full), 1);
+	assert_int_equal(relay_config_choose(cfg, l, now, 6, &full), 0); /* last, but not never */
+	assert_int_equal(relay_config_choose(cfg, l, vtime_add(now, 9999999), 0, &full), 1);
+	assert_int_equal(relay_config_choose(cfg, l, vtime_add(now, 10000000), 0, &full), 0);
+	backend_failed(cfg, l, 1, vtime_add(now, 1));
+	backend_failed(cfg, l, 2, vtime_add(now, 2));
+	assert_int_equal(relay_config_choose(cfg, l, now, 0, &full),
+			 0); /* failed the longest ago */
+	backend_connected(cfg, l, 2);
+	assert_int_equal(relay_config_choose(cfg, l, now, 0, &full), 2);
 	assert_int_equal(cfg->backends[2].failed, 1);
+	limits_unref(l);
 	relay_config_free(cfg);
 	assert_int_equal(relay_config_new("down=0,10.0.0.1:1,10.0.0.1:2", &cfg, NULL), 0);
-	backend_failed(&cfg->backends[0], now, cfg->down_ms);
-	assert_int_equal(relay_config_choose(cfg, now, 0, &full), 0);
+	backend_failed(cfg, l, 0, now);
+	assert_int_equal(relay_config_choose(cfg, l, now, 0, &full), 0);
 	relay_config_free(cfg);
 }
 

@@ -171,6 +171,7 @@ static void all_listen_or_none(void **state)
 {
 	struct crew *const c = crew_of(N, false);
 	struct worker_request r = request(WORKER_LISTEN);
+	struct limits *limits = NULL;
 	uint32_t backlog = 0;
 
 	r.listen.id = 5;
@@ -184,9 +185,13 @@ static void all_listen_or_none(void **state)
 
 		assert_int_equal(part->listen.id, 5);
 		assert_int_equal(part->listen.max_connections, 1); /* never "no limit" */
-		assert_int_equal(part->listen.options.max_processes, i ? 3 : 4);
-		assert_int_equal(part->listen.options.max_processes_per_peer, 1);
+		/* What all count together is parted by nobody. */
+		assert_int_equal(part->listen.options.max_processes, 10);
+		assert_int_equal(part->listen.options.max_processes_per_peer, 2);
 		assert_int_equal(part->listen.options.max_connections_per_peer, 0);
+		assert_non_null(part->listen.limits);
+		assert_true(!limits || part->listen.limits == limits);
+		limits = part->listen.limits;
 		backlog += part->listen.backlog;
 	}
 	assert_int_equal(backlog, 10);
@@ -280,7 +285,7 @@ static void listeners_are_one_though_all_have_them(void **state)
 		/* Draining, it is gone from the first already. */
 		list[0] = (struct worker_listener){ .id = 7, .tcp.live = 2, .tcp.accepted = i };
 		list[1] = (struct worker_listener){ .id = 8, .draining = true, .tcp.live = 1 };
-		backends[0].active = 1;
+		backends[0].active = 3; /* they count together */
 		backends[1] = (struct service_backend){ .text = "b", .failed = i, .down = i == 1 };
 		list[0].backends = backends;
 		list[0].backends_n = 2;
