@@ -85,13 +85,18 @@ static void on_from_ended(struct plumb *p)
 		session_sink(s, false);
 }
 
+/* It may be open since, and nobody has looked: then a FIN would say that somebody was there, and is done. */
 static void drop_attempt(struct relay *r)
 {
+	const struct linger at_once = { .l_onoff = 1 };
+
 	if (r->ev_connect)
 		event_free(r->ev_connect);
 	r->ev_connect = NULL;
-	if (r->fd >= 0)
+	if (r->fd >= 0) {
+		(void)setsockopt(r->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 		(void)close(r->fd);
+	}
 	r->fd = -1;
 }
 
