@@ -358,12 +358,13 @@ bool tcb_has_unsent(const struct tcb *t)
 	return may_send_text(t) && seq_lt(t->snd.rtx, seq_add(tcb_text_end(t), t->snd.fin_queued));
 }
 
-/* How far the congestion window lets text at `at` go. RFC 3042: two segments more while the first two
+/* How far the congestion window lets text at `at` go. RFC 3042: two segments more of new text while the first two
  * duplicate ACKs say that something still arrives.
  */
 static uint32_t congestion_room(const struct engine *e, const struct tcb *t, seqno at)
 {
-	const uint32_t extra = t->cc.recovering ? 0 : min_u32(t->cc.dup_acks, LIMITED_TRANSMIT);
+	const bool limited = !t->cc.recovering && !seq_lt(at, t->snd.nxt);
+	const uint32_t extra = limited ? min_u32(t->cc.dup_acks, LIMITED_TRANSMIT) : 0;
 	const uint32_t frto = t->cc.frto == FRTO_SECOND ? t->cc.frto_room : 0;
 	uint32_t room;
 

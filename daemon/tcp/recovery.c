@@ -466,25 +466,27 @@ static void judge_probe(struct engine *e, struct tcb *t, const struct segment *s
 
 /* F-RTO: RFC 5682 2.1 and, with SACK, 3.1. */
 
-static bool may_send_new(const struct tcb *t)
+/* In the window that this ACK, which is of something new, is about to set. */
+static bool may_send_new(const struct tcb *t, const struct segment *seg)
 {
 	const seqno end = seq_add(tcb_text_end(t), t->snd.fin_queued);
+	const seqno right = seq_add(t->snd.una, (uint32_t)seg->wnd << t->snd.wscale);
 
-	return seq_lt(t->snd.nxt, end) && seq_lt(t->snd.nxt, seq_add(t->snd.una, t->snd.wnd));
+	return seq_lt(t->snd.nxt, end) && seq_lt(t->snd.nxt, right);
 }
 
 static void frto_failed(struct tcb *t, const struct recovery *r)
 {
 	if (t->cc.frto == FRTO_SECOND) {
-		t->cc.cwnd = min_u32(t->cc.cwnd, 3 * t->snd.mss);
+		t->cc.cwnd = 3 * t->snd.mss; /* as after two round trips of slow start: step 3a */
 		if (!r->logging)
 			t->snd.rtx = t->snd.una;
 	}
 	t->cc.frto = FRTO_NONE;
 }
 
-static void judge_timeout(struct engine *e, struct tcb *t, struct recovery *r, bool advanced,
-			  bool duplicate)
+static void judge_timeout(struct engine *e, struct tcb *t, struct recovery *r,
+			  const struct segment *seg, bool advanced, bool duplicate)
 {
 	if (t->cc.frto == FRTO_NONE || (!advanced && !duplicate))
 		return;
@@ -494,7 +496,7 @@ static void judge_timeout(struct engine *e, struct tcb *t, struct recovery *r, b
 		return;
 	}
 	if (!advanced || t->cc.frto == FRTO_SECOND || !seq_lt(t->snd.una, t->cc.recover) ||
-	    !may_send_new(t)) {
+	    !may_send_new(t, seg)) {
 		frto_failed(t, r);
 		return;
 	}
@@ -548,7 +550,7 @@ void recovery_judge(struct engine *e, struct tcb *t, const struct segment *seg, 
 		 r->undo.again == 0)
 		undo(e, t, r);
 	else
-		judge_timeout(e, t, r, advanced, duplicate);
+		judge_timeout(e, t, r, seg, advanced, duplicate);
 	if (r->logging && (advanced || r->news.sacked)) {
 		t->snd.tail_probe = false; /* something came before it went */
 		losses(e, t, r, advanced);
