@@ -76,6 +76,20 @@ static const struct proto_column listener_columns[] = {
 	LEFT("draining", "Draining", FLAG),
 };
 
+/* When one of them is a relay. */
+static const struct proto_column relay_columns[] = {
+	LEFT("address", "Address", PLAIN),
+	LEFT("name", "Name", PLAIN),
+	LEFT("service", "Service", PLAIN),
+	RIGHT("backlog", "Backlog", PLAIN),
+	RIGHT("syn_received", "SYN-RECEIVED", PLAIN),
+	RIGHT("connections", "Connections", PLAIN),
+	RIGHT("accepted", "Accepted", PLAIN),
+	RIGHT("refused", "Refused", PLAIN),
+	LEFT("draining", "Draining", FLAG),
+	LEFT("backends", "Backends", BACKENDS),
+};
+
 static const struct proto_column tcp_columns[] = {
 	LEFT("key", "Key", PLAIN),
 	LEFT("value", "Value", PLAIN),
@@ -119,6 +133,19 @@ static const struct proto_column method_columns[] = {
 		key, table, N(table), all, N(all) \
 	}
 
+static bool has_relay(const json_t *listeners)
+{
+	const json_t *l;
+	size_t i;
+
+	json_array_foreach(listeners, i, l)
+	{
+		if (json_array_size(json_object_get(l, "backends")))
+			return true;
+	}
+	return false;
+}
+
 const struct proto_view *proto_view(enum method m, const json_t *result)
 {
 	static const struct proto_view
@@ -126,6 +153,7 @@ const struct proto_view *proto_view(enum method m, const json_t *result)
 		closed_connections = VIEW("connections", closed_columns, connection_raw),
 		transitions = VIEW("transitions", transition_columns, transition_columns),
 		listeners = VIEW("listeners", listener_columns, listener_columns),
+		relays = VIEW("listeners", relay_columns, listener_columns),
 		services = VIEW("services", service_columns, service_columns),
 		tcp = VIEW("tcp", tcp_columns, tcp_raw),
 		rules = VIEW("rules", rule_columns, rule_raw),
@@ -140,7 +168,7 @@ const struct proto_view *proto_view(enum method m, const json_t *result)
 	case METHOD_SHOW_TRANSITIONS:
 		return &transitions;
 	case METHOD_LIST_LISTENERS:
-		return &listeners;
+		return has_relay(json_object_get(result, "listeners")) ? &relays : &listeners;
 	case METHOD_LIST_SERVICES:
 		return &services;
 	case METHOD_LIST_RULES:
@@ -278,6 +306,26 @@ static void put_ports(char buf[static CELL_MAX], const json_t *row)
 		snprintf(buf, CELL_MAX, "%lld-%lld", (long long)min, (long long)max);
 }
 
+static void put_backends(char buf[static CELL_MAX], const json_t *backends)
+{
+	const json_t *b;
+	size_t i, n = 0;
+
+	json_array_foreach(backends, i, b)
+	{
+		const char *const text = json_string_value(json_object_get(b, "backend"));
+		char clean[CELL_MAX];
+
+		if (!text || n >= CELL_MAX)
+			continue;
+		put_clean(clean, sizeof(clean), text);
+		n += (size_t)snprintf(buf + n, CELL_MAX - n, "%s%s (%" JSON_INTEGER_FORMAT "%s)",
+				      n ? ", " : "", clean,
+				      json_integer_value(json_object_get(b, "connections")),
+				      json_is_true(json_object_get(b, "down")) ? ", down" : "");
+	}
+}
+
 const char *proto_cell(const struct proto_column *col, const json_t *row, const json_t *first,
 		       char buf[static CELL_MAX])
 {
@@ -317,6 +365,9 @@ const char *proto_cell(const struct proto_column *col, const json_t *row, const 
 		break;
 	case CELL_PORTS:
 		put_ports(buf, row);
+		break;
+	case CELL_BACKENDS:
+		put_backends(buf, v);
 		break;
 	}
 	return buf;

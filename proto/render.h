@@ -21,6 +21,7 @@ enum cell_format {
 	CELL_OFFSET, /* an instant, as time since the first row's: +0.000123 */
 	CELL_FLAG, /* yes, no */
 	CELL_PORTS, /* port_min and port_max as 7 or 61000-65535 */
+	CELL_BACKENDS, /* each with its connections, and whether it is down: 10.0.0.1:80 (3), unix:/run/x (0, down) */
 };
 
 struct proto_column {

@@ -134,6 +134,25 @@ static void test_lists(void **state)
 		"+0.000000s  LISTEN        SYN-RECEIVED  segment SYN  r1\n"
 		"+0.000123s  SYN-RECEIVED  ESTABLISHED   segment ACK  r2\n"
 		"(there are more)\n");
+	renders(METHOD_LIST_LISTENERS,
+		"{\"listeners\":[{\"address\":\"*:7\",\"name\":\"e\",\"service\":\"echo\","
+		"\"backlog\":9,"
+		"\"draining\":false,\"backends\":[]}]}",
+		"Address  Name  Service  Backlog  SYN-RECEIVED  Connections  Accepted  Refused  "
+		"Draining\n"
+		"*:7      e     echo           9             -            -         -        -  "
+		"no\n");
+	renders(METHOD_LIST_LISTENERS,
+		"{\"listeners\":[{\"address\":\"*:7\",\"name\":\"e\",\"service\":\"echo\","
+		"\"backends\":[]},{\"address\":\"*:8\",\"service\":\"relay:a,b\",\"backends\":["
+		"{\"backend\":\"a\",\"connections\":3,\"down\":false},"
+		"{\"backend\":\"b\\n\",\"connections\":0,\"down\":true},7]}]}",
+		"Address  Name  Service    Backlog  SYN-RECEIVED  Connections  Accepted  Refused  "
+		"Draining  Backends\n"
+		"*:7      e     echo             -             -            -         -        -  -"
+		"         -\n"
+		"*:8      -     relay:a,b        -             -            -         -        -  -"
+		"         a (3), b? (0, down)\n");
 }
 
 static void test_closed_list(void **state)
