@@ -10,7 +10,17 @@
 
 #include "ctl/preload/preload.h"
 
-enum { CUBIC, NEWRENO, VALUE_BYTES = 24, DELAYED_ACK_MS = 40, USER_TIMEOUT_MS = 300000 };
+enum {
+	CUBIC,
+	NEWRENO,
+	VALUE_BYTES = 24,
+	DELAYED_ACK_MS = 40,
+	USER_TIMEOUT_MS = 300000,
+	RECEIVE_BUFFER = 4 << 20
+};
+
+/* More is none. */
+static const unsigned lowat_max = 1 << 30;
 
 /* ---- what is kept ---- */
 
@@ -98,6 +108,23 @@ static void as_buffer(int v, char text[static VALUE_BYTES])
 	as_number(v / 2, text);
 }
 
+/* 0: none but the buffer's. */
+static void as_clamp(int v, char text[static VALUE_BYTES])
+{
+	as_number(v > 0 ? v : RECEIVE_BUFFER, text);
+}
+
+/* A third waits in the daemon unsent, a third in the UNIX socket, and one may be between them. */
+static void as_lowat(int v, char text[static VALUE_BYTES])
+{
+	const unsigned lowat = (unsigned)v;
+
+	if (!lowat || lowat > lowat_max)
+		(void)strcpy(text, "infinity");
+	else
+		(void)snprintf(text, VALUE_BYTES, "%u", lowat < 3 ? 1 : lowat / 3);
+}
+
 static void as_fast_open(int v, char text[static VALUE_BYTES])
 {
 	(void)strcpy(text, v ? "server" : "off");
@@ -117,6 +144,8 @@ static const struct word {
 	{ SOL_SOCKET, SO_KEEPALIVE, "KeepAlive", as_yes_no, false },
 	{ SOL_SOCKET, SO_RCVBUF, "ReceiveBuffer", as_buffer, false },
 	{ SOL_SOCKET, SO_SNDBUF, "SendBuffer", as_buffer, false },
+	{ IPPROTO_TCP, TCP_WINDOW_CLAMP, "ReceiveBuffer", as_clamp, false },
+	{ IPPROTO_TCP, TCP_NOTSENT_LOWAT, "NotSentLowat", as_lowat, false },
 	{ IPPROTO_TCP, TCP_NODELAY, "Nagle", as_no_yes, false },
 	{ IPPROTO_TCP, TCP_CORK, "Cork", as_yes_no, false },
 	{ IPPROTO_TCP, TCP_QUICKACK, "DelayedAck", as_delay, false },
@@ -302,6 +331,23 @@ static int set_nodelay(int fd, struct sock *s, bool on)
 	return 0;
 }
 
+/* The UNIX socket's part of TCP_NOTSENT_LOWAT; what it takes for itself counts as well, so it may be less. */
+static void limit_unsent(int fd, struct sock *s)
+{
+	const struct option *const o = find_option(s, IPPROTO_TCP, TCP_NOTSENT_LOWAT);
+	const unsigned lowat = o && (unsigned)o->value <= lowat_max ? (unsigned)o->value : 0;
+	socklen_t len = sizeof(s->sndbuf);
+	int size;
+
+	if (!lowat && !s->sndbuf)
+		return;
+	if (!s->sndbuf && syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, &s->sndbuf, &len))
+		return;
+	size = lowat && lowat / 3 < (unsigned)s->sndbuf ? (int)(lowat / 3) : s->sndbuf;
+	size /= 2; /* the kernel doubles it */
+	(void)syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 void options_inherit(int fd, struct sock *s, const struct sock *listener)
 {
 	memcpy(s->options, listener->options, sizeof(s->options));
@@ -314,6 +360,7 @@ void options_inherit(int fd, struct sock *s, const struct sock *listener)
 		if (o->level == SOL_SOCKET && (o->name == SO_SNDBUF || o->name == SO_RCVLOWAT))
 			(void)syscall(SYS_setsockopt, fd, o->level, o->name, &value, sizeof(value));
 	}
+	limit_unsent(fd, s);
 }
 
 /* ---- setsockopt ---- */
@@ -348,6 +395,10 @@ static int set_socket(int fd, struct sock *s, int name, const void *value, sockl
 	    syscall(SYS_getsockopt, fd, SOL_SOCKET, name, &got, &got_len) || got_len != sizeof(got))
 		return rc;
 	keep_and_tell(s, SOL_SOCKET, name, got);
+	if (name == SO_SNDBUF && s->sndbuf) {
+		s->sndbuf = got;
+		limit_unsent(fd, s);
+	}
 	return 0;
 }
 
@@ -370,7 +421,8 @@ static bool is_refused(int level, int name)
 		(name >= TCP_REPAIR && name <= TCP_QUEUE_SEQ));
 }
 
-static int set_checked(struct sock *s, int level, int name, const void *value, socklen_t len)
+static int set_checked(int fd, struct sock *s, int level, int name, const void *value,
+		       socklen_t len)
 {
 	const int k = kernels(s);
 	int rc, e, got = 0;
@@ -384,6 +436,8 @@ static int set_checked(struct sock *s, int level, int name, const void *value, s
 	    got_len == sizeof(got))
 		keep_and_tell(s, level, name, got);
 	(void)syscall(SYS_close, k);
+	if (!rc && level == IPPROTO_TCP && name == TCP_NOTSENT_LOWAT)
+		limit_unsent(fd, s);
 	errno = e;
 	return rc;
 }
@@ -421,7 +475,7 @@ PUBLIC int setsockopt(int fd, int level, int name, const void *value, socklen_t 
 		return (int)fail(ENOPROTOOPT);
 	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && s->bound.sin6_family)
 		return (int)fail(EINVAL); /* what is bound has it for good */
-	return set_checked(s, level, name, value, len);
+	return set_checked(fd, s, level, name, value, len);
 }
 
 /* ---- getsockopt ---- */
@@ -508,12 +562,17 @@ static int give_socket(int fd, struct sock *s, int name, void *value, socklen_t 
 		return give_number(s->kind == LISTENING, value, len);
 	case SO_REUSEPORT:
 		return give_number(o ? o->value : 0, value, len);
+	case SO_SNDBUF:
+		if (!o && s->sndbuf)
+			return give_number(s->sndbuf, value, len);
+		break;
 	case SO_LINGER:
 		return give_option(&s->linger, sizeof(s->linger), value, len);
 	default:
-		return o ? give_number(o->value, value, len)
-			 : (int)syscall(SYS_getsockopt, fd, SOL_SOCKET, name, value, len);
+		break;
 	}
+	return o ? give_number(o->value, value, len)
+		 : (int)syscall(SYS_getsockopt, fd, SOL_SOCKET, name, value, len);
 }
 
 PUBLIC int getsockopt(int fd, int level, int name, void *restrict value, socklen_t *restrict len)

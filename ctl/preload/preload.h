@@ -53,6 +53,7 @@ struct sock {
 	bool orders_due; /* the daemon has not been told all of what follows */
 	bool cork_told, nodelay_told, resets_told; /* as the daemon has it */
 	bool urgent_told; /* that the next octet is urgent; it was not written yet */
+	int sndbuf; /* SO_SNDBUF without TCP_NOTSENT_LOWAT; 0: that never was */
 	bool forked; /* another process may have it, too */
 	struct linger linger;
 	int epoll; /* the last it was registered with; -1 */

@@ -102,6 +102,7 @@ const struct key keys[KEYS_N] = {
 	TCP("RtoMax", DURATION, rto_max_us, 10 * MS, HOUR, NULL, NULL, "largest retransmission timeout"),
 	TCP("DelayedAck", DURATION, delayed_ack_us, 0, 500 * MS - US, NULL, NULL, "how long an acknowledgement may wait; 0: not at all"),
 	TCP("SendBuffer", SIZE, send_buffer_bytes, 1, GIB, NULL, NULL, "unsent and unacknowledged octets held for a connection"),
+	TCP("NotSentLowat", SIZE, not_sent_lowat_bytes, 1, GIB, "infinity", NULL, "of them, unsent octets"),
 	TCP("ReceiveBuffer", SIZE, receive_buffer_bytes, 1, GIB, NULL, NULL, "largest window offered to the peer"),
 	OPENING("ReceiveBufferInitial", SIZE, receive_initial_bytes, 1, GIB, "all", NULL, "window offered at first; it grows with what is read in a round trip"),
 	OPENING("InitialWindow", NUMBER, initial_window, 1, 64, NULL, NULL, "segments sent before the first acknowledgement"),

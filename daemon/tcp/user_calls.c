@@ -89,11 +89,30 @@ static uint32_t send_most(const struct tcb *t)
 	return min_u32(t->params->send_buffer_bytes, needed);
 }
 
+static uint32_t unsent(const struct tcb *t)
+{
+	const uint32_t used = t->sendq.used;
+
+	return used - min_u32(seq_ahead(t->snd.nxt, t->sendq.front), used);
+}
+
+static uint32_t send_room(const struct tcb *t)
+{
+	const uint32_t most = send_most(t), used = t->sendq.used;
+	const uint32_t lowat = t->params->not_sent_lowat_bytes;
+	const uint32_t room = most > used ? most - used : 0, waits = lowat ? unsent(t) : 0;
+
+	return lowat ? min_u32(room, lowat > waits ? lowat - waits : 0) : room;
+}
+
+/* Enough of it to be worth telling. */
 bool tcb_send_room(const struct tcb *t)
 {
 	const uint32_t most = send_most(t), used = t->sendq.used;
+	const uint32_t lowat = t->params->not_sent_lowat_bytes;
 
-	return used < most && (used == 0 || most - used >= most / 4);
+	return used < most && (used == 0 || most - used >= most / 4) &&
+	       (!lowat || unsent(t) <= lowat / 2);
 }
 
 void tcb_tell_room(struct engine *e, struct tcb *t)
@@ -140,7 +159,7 @@ int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t 
 	rc = may_send(t);
 	if (rc)
 		return rc;
-	room = send_most(t) > t->sendq.used ? send_most(t) - t->sendq.used : 0;
+	room = send_room(t);
 	offered = len < room ? (uint32_t)len : room;
 	taken = sendq_put(&e->pool, &t->sendq, data, offered);
 	if (taken)

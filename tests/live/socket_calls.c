@@ -961,6 +961,49 @@ static void told_flags(const char *what, int fd)
 	     (fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
 }
 
+static long unsent_octets(int s)
+{
+	int n = 0;
+
+	return ioctl(s, SIOCOUTQNSD, &n) ? -1 : n;
+}
+
+/* What a program may write beyond what was sent. */
+static void part_lowat(void)
+{
+	enum { LOWAT = 1 << 17 };
+	char *const big = calloc(1, MIB), answer[64];
+	int s;
+
+	command("stop", answer, sizeof(answer));
+	for (int when = 0; when < 2; when++) {
+		const struct sockaddr_in to = at(peer, PORT_STOPPED);
+		long got, total = 0;
+
+		s = socket(AF_INET, SOCK_STREAM, 0);
+		if (!when)
+			said("lowat", set_option(s, IPPROTO_TCP, TCP_NOTSENT_LOWAT, LOWAT));
+		said("lowat connect", connect(s, (const struct sockaddr *)&to, sizeof(to)));
+		if (when)
+			said("lowat", set_option(s, IPPROTO_TCP, TCP_NOTSENT_LOWAT, LOWAT));
+		(void)fcntl(s, F_SETFL, O_NONBLOCK);
+		for (int idle = 0; idle < 20;) {
+			got = send(s, big, MIB, MSG_NOSIGNAL);
+			total += got > 0 ? got : 0;
+			idle = got > 0 ? 0 : idle + 1;
+			usleep(10000);
+		}
+		got = unsent_octets(s);
+		tell("lowat: some was taken: %d", total > 0);
+		if (got < LOWAT / 4 || got > LOWAT + LOWAT / 2)
+			tell("lowat: %ld octets wait unsent", got);
+		told_events("lowat: poll", polled(s, POLLOUT, 0));
+		close(s);
+	}
+	command("go", answer, sizeof(answer));
+	free(big);
+}
+
 static void part_listen(void)
 {
 	struct sockaddr_in a, me;
@@ -1337,10 +1380,11 @@ static void part_v6only(void)
 	close(six);
 	close(shared("both beside IPv4", NULL, 9203, 0));
 	close(four);
-	six = shared("both", NULL, 9203, 0);
-	told_by_peer("both", "connect 9203 greet");
-	close(shared("IPv4 beside both", &any, 9203, 0));
-	close(shared("IPv4 beside both, an address", &ours, 9203, REUSE_ADDR));
+	/* Another port: who closed first waits in TIME-WAIT. */
+	six = shared("both", NULL, 9204, 0);
+	told_by_peer("both", "connect 9204 greet");
+	close(shared("IPv4 beside both", &any, 9204, 0));
+	close(shared("IPv4 beside both, an address", &ours, 9204, REUSE_ADDR));
 	close(six);
 }
 
@@ -1586,10 +1630,11 @@ static const struct part {
 	{                          \
 #name, part_##name \
 	}
-	P(fresh),    P(options),    P(connect), P(connect_slow), P(send_calls), P(receive_calls),
-	P(timeouts), P(half_close), P(big),     P(reset),        P(closing),    P(pressure),
-	P(listen),   P(inherit),    P(threads), P(descriptors),  P(mapped),     P(epoll),
-	P(select),   P(info),       P(running), P(reuse_port),   P(reuse_addr), P(v6only),
+	P(fresh),         P(options),    P(connect),    P(connect_slow), P(send_calls),
+	P(receive_calls), P(timeouts),   P(half_close), P(big),          P(reset),
+	P(closing),       P(pressure),   P(listen),     P(inherit),      P(threads),
+	P(descriptors),   P(mapped),     P(epoll),      P(select),       P(info),
+	P(running),       P(reuse_port), P(reuse_addr), P(v6only),       P(lowat),
 #undef P
 };
 

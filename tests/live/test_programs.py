@@ -835,6 +835,33 @@ print(errno.errorcode[s.connect_ex(('10.9.0.1', 9001))])
     assert k.recv(100) == b'still there'
 
 
+def test_a_window_is_clamped(lab):
+    """TCP_WINDOW_CLAMP: no window above it is offered, before and after it is set."""
+    d = lab.daemon(CONF)
+    listener = lab.listen('10.9.0.1', 9000)
+    capture = lab.capture('client', 'v0', 'tcp')
+    p = lab.popen('server', python(lab, d, '''
+import socket
+s = socket.socket()
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, 30000)
+s.connect(('10.9.0.1', 9000))
+print('there', flush=True)
+n = 0
+while got := s.recv(65536): n += len(got)
+print(n, flush=True)
+'''), stdout=subprocess.PIPE, text=True)
+    c, _ = listener.accept()
+    assert p.stdout.readline() == 'there\n'
+    assert d.rpc('show.connection', id=d.connections()[0]['id'])['detail']['rcv_wnd_bytes'] <= 30000
+    c.sendall(bytes(3000000))
+    c.shutdown(socket.SHUT_WR)
+    assert p.stdout.readline() == '3000000\n'
+    c.close()
+    p.wait(10)
+    windows = lab.tshark(capture.stop(), '-Y', 'tcp.flags.syn == 0 and ip.src == 10.9.0.2', '-T', 'fields', '-e', 'tcp.window_size').split()
+    assert 15000 < max(map(int, windows)) <= 30000, windows
+
+
 def test_corks_without_end(lab):
     """TCP_CORK and MSG_MORE as often as a program likes: each answer of two writes is a segment."""
     d = lab.daemon(CONF)

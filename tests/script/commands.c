@@ -36,6 +36,7 @@ static const struct field params_fields[] = {
 	FIELD(tcp_params, rto_max_us),
 	FIELD(tcp_params, delayed_ack_us),
 	FIELD(tcp_params, send_buffer_bytes),
+	FIELD(tcp_params, not_sent_lowat_bytes),
 	FIELD(tcp_params, receive_buffer_bytes),
 	FIELD(tcp_params, receive_initial_bytes),
 	FIELD(tcp_params, initial_window),
