@@ -660,6 +660,10 @@ static void render(FILE *out, enum method m, const json_t *result)
 			get(&p, "name", CELL_PLAIN));
 		break;
 	case METHOD_CONNECT:
+		if (has(&p, "cookie")) {
+			fprintf(out, "Fast Open cookie: %s\n", get(&p, "cookie", CELL_FLAG));
+			break;
+		}
 		fprintf(out, "connection %s: %s to %s, established\n", get(&p, "id", CELL_PLAIN),
 			get(&p, "local", CELL_PLAIN), get(&p, "remote", CELL_PLAIN));
 		break;

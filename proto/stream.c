@@ -473,15 +473,17 @@ static int add_tcp(const char *tcp, char params[static REQUEST_MAX], int n)
 	return 0;
 }
 
-static int connect_params(const struct tcpfsm_connect *c, size_t skip,
+static int connect_params(const struct tcpfsm_connect *c, bool passed, size_t skip,
 			  char params[static REQUEST_MAX])
 {
 	char remote[ENDPOINT_MAX], source[ENDPOINT_MAX], scope[IF_NAMESIZE] = "";
 	int n;
 
 	endpoint_text(&c->remote, false, remote);
-	n = snprintf(params, REQUEST_MAX, "\"address\":\"%s\",\"passed\":true,\"skip\":%zu", remote,
-		     skip);
+	n = snprintf(params, REQUEST_MAX, "\"address\":\"%s\"", remote);
+	if (passed)
+		n += snprintf(params + n, REQUEST_MAX - (size_t)n, ",\"passed\":true,\"skip\":%zu",
+			      skip);
 	if (c->syn_text_len)
 		n += snprintf(params + n, REQUEST_MAX - (size_t)n, ",\"syn_text\":%zu",
 			      c->syn_text_len);
@@ -493,6 +495,22 @@ static int connect_params(const struct tcpfsm_connect *c, size_t skip,
 	    if_indextoname(c->remote.sin6_scope_id, scope))
 		n += snprintf(params + n, REQUEST_MAX - (size_t)n, ",\"scope\":\"%s\"", scope);
 	return add_tcp(c->tcp, params, n);
+}
+
+int tcpfsm_ask_cookie(const struct tcpfsm_connect *c, bool *ret_cookie)
+{
+	const struct tcpfsm_connect of = { .remote = c->remote };
+	char params[REQUEST_MAX], answer[ANSWER_MAX];
+	size_t n;
+	int rc = connect_params(&of, false, 0, params);
+
+	n = strlen(params);
+	snprintf(params + n, sizeof(params) - n, ",\"ask_cookie\":true");
+	if (!rc)
+		rc = call(c->path, "connect", params, -1, answer);
+	if (!rc)
+		*ret_cookie = find_true(result_of(answer), "cookie");
+	return rc;
 }
 
 int tcpfsm_connect_begin(const struct tcpfsm_connect *c, int end, int daemon_end,
@@ -507,7 +525,7 @@ int tcpfsm_connect_begin(const struct tcpfsm_connect *c, int end, int daemon_end
 		(void)syscall(SYS_close, daemon_end);
 		return rc;
 	}
-	rc = connect_params(c, fill(end), params);
+	rc = connect_params(c, true, fill(end), params);
 	if (!rc)
 		rc = call(c->path, "connect", params, daemon_end, answer);
 	better = tcpfsm_error(end);

@@ -76,6 +76,8 @@ int tcpfsm_pair(int flags, int ret_ends[2]);
  * -EMSGSIZE: syn_text_len. */
 int tcpfsm_connect_begin(const struct tcpfsm_connect *c, int end, int daemon_end,
 			 struct tcpfsm_name *ret_name);
+/* Of c: path, remote. Would syn_text go with the SYN, since the peer has given a cookie (RFC 7413)? */
+int tcpfsm_ask_cookie(const struct tcpfsm_connect *c, bool *ret_cookie);
 /* -EINPROGRESS: not yet; 0: it is there; else why not. timeout_ms as poll(2); -EINTR. */
 int tcpfsm_connect_wait(int end, int timeout_ms);
 /* Both: the descriptor. flags: SOCK_CLOEXEC; with SOCK_NONBLOCK it does not wait for the handshake, which

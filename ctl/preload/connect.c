@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* connect(), shutdown(). */
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -52,6 +53,15 @@ static bool is_v6only(const struct sock *s)
 	return o && o->value;
 }
 
+/* No address is this machine's own. */
+static void name_somebody(struct sockaddr_in6 *to)
+{
+	if (IN6_IS_ADDR_UNSPECIFIED(&to->sin6_addr))
+		to->sin6_addr = in6addr_loopback;
+	else if (IN6_IS_ADDR_V4MAPPED(&to->sin6_addr) && !to->sin6_addr.s6_addr32[3])
+		to->sin6_addr.s6_addr32[3] = htonl(INADDR_LOOPBACK);
+}
+
 /* text_len 0: none goes with the SYN. */
 static int begin_connect(int fd, struct sock *s, const struct sockaddr_in6 *to, const void *text,
 			 size_t text_len)
@@ -67,12 +77,10 @@ static int begin_connect(int fd, struct sock *s, const struct sockaddr_in6 *to, 
 
 	if (rc)
 		return rc;
-	if (IN6_IS_ADDR_UNSPECIFIED(&to->sin6_addr))
-		c.remote.sin6_addr = in6addr_loopback;
-	else if (IN6_IS_ADDR_V4MAPPED(&to->sin6_addr) && !to->sin6_addr.s6_addr32[3])
-		c.remote.sin6_addr.s6_addr32[3] = htonl(INADDR_LOOPBACK);
+	name_somebody(&c.remote);
 	options_keys(s, keys, sizeof(keys) - sizeof(fast_open));
-	if (text_len)
+	s->deferred = false;
+	if (text_len || is_on(s, IPPROTO_TCP, TCP_FASTOPEN_CONNECT))
 		(void)strcat(keys, keys[0] ? fast_open : fast_open + 1);
 	c.tcp = keys;
 	s->kind = OPENING;
@@ -135,6 +143,25 @@ static int connect_again(int fd, struct sock *s)
 	return say(s, rc == -EINPROGRESS ? -EALREADY : rc);
 }
 
+/* TCP_FASTOPEN_CONNECT: as soon as the peer's cookie is known, connect() does nothing. */
+static bool is_deferred(struct sock *s, const struct sockaddr_in6 *to)
+{
+	struct tcpfsm_connect c = { .remote = *to };
+
+	name_somebody(&c.remote);
+	if (!is_on(s, IPPROTO_TCP, TCP_FASTOPEN_CONNECT) || tcpfsm_ask_cookie(&c, &s->deferred))
+		return false;
+	s->deferred_to = *to;
+	return s->deferred;
+}
+
+int connect_deferred(int fd, struct sock *s)
+{
+	const struct sockaddr_in6 to = s->deferred_to;
+
+	return begin_connect(fd, s, &to, NULL, 0);
+}
+
 PUBLIC int connect(int fd, const struct sockaddr *sa, socklen_t len)
 {
 	struct sock *const s = find_or_adopt(fd);
@@ -145,6 +172,8 @@ PUBLIC int connect(int fd, const struct sockaddr *sa, socklen_t len)
 		return (int)syscall(SYS_connect, fd, sa, len);
 	if (len >= sizeof(sa->sa_family) && sa->sa_family == AF_UNSPEC)
 		return disconnect(fd, s);
+	if (s->deferred)
+		return (int)fail(EISCONN);
 	if (s->kind == OPENING)
 		return (int)fail(EALREADY);
 	if (s->kind == CONNECTED || s->kind == LISTENING || s->kind == CONNECTING)
@@ -161,6 +190,8 @@ PUBLIC int connect(int fd, const struct sockaddr *sa, socklen_t len)
 		rc = hand_back(fd, s);
 		return rc ? (int)fail(rc) : (int)syscall(SYS_connect, fd, sa, len);
 	}
+	if (is_deferred(s, &to))
+		return 0;
 	rc = begin_connect(fd, s, &to, NULL, 0);
 	return say(s, rc ? rc : blocks(fd) ? settle(fd, s, patience_ms(fd)) : -EINPROGRESS);
 }
@@ -189,9 +220,10 @@ long connect_with_text(int fd, struct sock *s, const struct msghdr *msg)
 
 	if (s->kind != NEW && s->kind != DISCONNECTED)
 		return s->kind == CONNECTING ? -EALREADY : -EISCONN;
-	if (!msg->msg_name)
+	if (!s->deferred && !msg->msg_name)
 		return -EINVAL;
-	rc = take_name(s->domain, msg->msg_name, msg->msg_namelen, &to);
+	to = s->deferred_to;
+	rc = s->deferred ? 0 : take_name(s->domain, msg->msg_name, msg->msg_namelen, &to);
 	if (!rc && !is_meant("connect", ntohs(to.sin6_port)))
 		rc = -EOPNOTSUPP;
 	if (!rc)

@@ -19,7 +19,7 @@ static short amend(const struct pollfd *p)
 
 	if (!s)
 		return p->revents;
-	if (s->kind == NEW || s->kind == DISCONNECTED)
+	if ((s->kind == NEW && !s->deferred) || s->kind == DISCONNECTED)
 		return (short)(p->revents | POLLHUP);
 	return (short)(p->revents & POLLHUP && !(p->revents & POLLERR) && has_error(p->fd, s)
 			       ? p->revents | POLLERR

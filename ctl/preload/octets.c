@@ -61,6 +61,9 @@ static int ready(int fd, struct sock *s, bool dont_wait)
 
 	if (s->kind == CONNECTED)
 		return 0;
+	rc = s->deferred ? connect_deferred(fd, s) : 0;
+	if (rc)
+		return -rc;
 	while (s->kind == OPENING) { /* by another thread; the peer may have answered it already */
 		if (dont_wait || !blocks(fd))
 			return EAGAIN;
@@ -354,7 +357,7 @@ static ssize_t transmit(int fd, struct sock *s, const struct msghdr *msg, int fl
 	ssize_t n;
 	int error;
 
-	if (flags & MSG_FASTOPEN) {
+	if (flags & MSG_FASTOPEN || s->deferred) {
 		n = connect_with_text(fd, s, msg);
 		return n < 0 ? fail((int)n) : n;
 	}

@@ -245,7 +245,7 @@ int give_order(int fd, enum tcpfsm_order order)
 	return rc;
 }
 
-static bool is_on(const struct sock *s, int level, int name)
+bool is_on(const struct sock *s, int level, int name)
 {
 	const struct option *const o = find_option(s, level, name);
 

@@ -45,6 +45,8 @@ struct sock {
 	struct sockaddr_in6 bound; /* family 0: it is not */
 	bool v6only, reuse_port; /* as they were when it was bound */
 	struct tcpfsm_name name;
+	bool deferred; /* NEW, but connect() has said that it is there: the SYN goes with the first text */
+	struct sockaddr_in6 deferred_to;
 	bool connect_told; /* connect() has said that it is there */
 	bool shut; /* the program shut a direction down: an end of file may be in good order */
 	int error; /* why connect() failed; 0: it did not, or it is told */
@@ -118,6 +120,8 @@ int settle(int fd, struct sock *s, int timeout_ms);
 /* sendto() and sendmsg() with MSG_FASTOPEN: connects, and the text goes with the SYN when the peer's cookie is
  * known, else behind the handshake. Octets taken, or -errno. */
 long connect_with_text(int fd, struct sock *s, const struct msghdr *msg);
+/* Octets are wanted of one that is deferred: it begins now. 0, or -errno. */
+int connect_deferred(int fd, struct sock *s);
 /* A fresh pair behind the same descriptor. */
 int renew(int fd, struct sock *s);
 
@@ -131,6 +135,7 @@ bool has_error(int fd, const struct sock *s);
 /* ---- options.c ---- */
 
 const struct option *find_option(const struct sock *s, int level, int name);
+bool is_on(const struct sock *s, int level, int name);
 void keep_option(struct sock *s, int level, int name, int value);
 /* What was set, in the daemon's words; "" when it has none for it. */
 void options_keys(const struct sock *s, char *keys, size_t size);

@@ -431,6 +431,14 @@ static void connect_passed(struct call *c)
 	call_ask(c, WORKER_CONNECT, on_connected, CALL_LIMIT_US);
 }
 
+static void on_cookie(struct call *c)
+{
+	if (c->req.rc < 0)
+		call_fail_rc(c, c->req.rc, &c->req.err);
+	else
+		call_result(c, json_pack("{s:b}", "cookie", (int)c->req.connect.ret_cookie));
+}
+
 void call_choose_port(struct call *c)
 {
 	const uint16_t port = served_choose_port(c->control->cfg.listeners);
@@ -472,6 +480,14 @@ void call_connect(struct call *c)
 	    tcp_param(c, &c->req.connect.params, NULL) < 0) {
 		if (fd >= 0)
 			(void)close(fd);
+		return;
+	}
+	if (proto_param_true(c->params, "ask_cookie")) {
+		if (fd >= 0)
+			(void)close(fd);
+		c->req.connect.fd = -1;
+		c->req.connect.ask_cookie = true;
+		call_ask(c, WORKER_CONNECT, on_cookie, CALL_LIMIT_US);
 		return;
 	}
 	rc = take_source(c);

@@ -215,6 +215,9 @@ int engine_listener_status(const struct engine *e, listener_id id,
  */
 int engine_connect(struct engine *e, vtime now, const struct conn_open *open, conn_id *ret_id);
 
+/* Would a SYN to f->remote carry text, with FastOpen for clients? */
+bool engine_has_fast_open_cookie(struct engine *e, vtime now, const struct flow *f);
+
 /* Takes as many octets as the send buffer has room for; *ret_taken may be 0. data may be what
  * conn_peek() lent, or a delivery that conn_delivered() has not answered yet: -ENOTCONN, -EPIPE.
  */

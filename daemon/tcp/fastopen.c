@@ -160,6 +160,15 @@ uint32_t fast_open_fill_syn(struct engine *e, struct tcb *t, struct segment *out
 	return min_u32(t->sendq.used, mss - OPTIONS_MOST);
 }
 
+bool engine_has_fast_open_cookie(struct engine *e, vtime now, const struct flow *f)
+{
+	const struct fast_open_peer *p;
+
+	engine_clock(e, now);
+	p = find(e, f);
+	return p && p->cookie_n && p->mss > OPTIONS_MOST && !vtime_before(now, p->shunned);
+}
+
 /* A SYN-ACK. RFC 7413 4.1.3: what it gives is kept, with its MSS. */
 void fast_open_answered(struct engine *e, const struct tcb *t, const struct segment *seg)
 {

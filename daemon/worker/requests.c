@@ -108,8 +108,14 @@ static int serve_connect(struct worker *w, struct worker_request *req)
 						  .scope = req->connect.scope },
 					.params = req->connect.params };
 	struct conn *c;
-	int rc = worker_open(w, &want, &req->err, &c);
+	int rc;
 
+	if (req->connect.ask_cookie) {
+		req->connect.ret_cookie = engine_has_fast_open_cookie(w->engine, w->host.now,
+								      &want.flow);
+		return 0;
+	}
+	rc = worker_open(w, &want, &req->err, &c);
 	if (rc)
 		return rc;
 	if (queue_syn_text(w, req, c->session.id) ||

@@ -154,6 +154,8 @@ struct worker_request {
 			struct tcp_params params;
 			int fd;
 			bool early; /* answer once the SYN is queued: the rest is told by fd alone */
+			bool ask_cookie; /* opens nothing: ret_cookie alone is answered */
+			bool ret_cookie; /* would text go with the SYN (RFC 7413)? */
 			uint32_t
 				syn_text; /* octets in fd to send first: with the SYN, if they may */
 			uint32_t

@@ -932,8 +932,39 @@ def select_err(s):
     return any(e & select.POLLERR for _, e in poll.poll(0))
 
 
-def test_fast_open_as_a_client(lab):
-    """MSG_FASTOPEN: the first gets a cookie, the next sends its text with the SYN. Each worker has cookies of its own."""
+FAST_OPEN = {
+    'MSG_FASTOPEN': '''
+def opened():
+    s = socket.socket()
+    assert s.sendto(b'early', socket.MSG_FASTOPEN, ('10.9.0.1', 9000)) == 5
+    return s
+def refused():
+    socket.socket().sendto(b'x', socket.MSG_FASTOPEN, ('10.9.0.1', 9))
+''',
+    'TCP_FASTOPEN_CONNECT': '''
+import select
+def dial(port):
+    s = socket.socket()
+    s.setsockopt(socket.IPPROTO_TCP, 30, 1)
+    s.connect(('10.9.0.1', port))
+    return s
+def opened():
+    s = dial(9000)
+    poll = select.poll()
+    poll.register(s)
+    assert [e for _, e in poll.poll(1000)] == [select.POLLOUT]
+    assert s.connect_ex(('10.9.0.1', 9000)) == 106
+    assert s.send(b'early') == 5
+    return s
+def refused():
+    dial(9).send(b'x')  # told by the one or the other, as a cookie of the host is known or not
+''',
+}
+
+
+@variants(how=['MSG_FASTOPEN', 'TCP_FASTOPEN_CONNECT'])
+def test_fast_open_as_a_client(lab, how):
+    """The first gets a cookie, the next sends its text with the SYN. Each worker has cookies of its own."""
     workers = int(os.environ.get('TCPFSM_WORKERS', '1'))
     d = lab.daemon(CONF)
     lab.sh('client', 'sysctl -qw net.ipv4.tcp_fastopen=3')
@@ -942,16 +973,13 @@ def test_fast_open_as_a_client(lab):
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
     listener.listen(5)
     capture = lab.capture('client', 'v0', 'tcp and src 10.9.0.2')
-    p = lab.popen('server', python(lab, d, '''
-import socket, sys
+    p = lab.popen('server', python(lab, d, 'import socket, sys\n' + FAST_OPEN[how] + '''
 for line in sys.stdin:
-    s = socket.socket()
-    assert s.sendto(b'early', socket.MSG_FASTOPEN, ('10.9.0.1', 9000)) == 5
+    s = opened()
     s.sendall(b' and late')
     s.shutdown(socket.SHUT_WR)
     print(s.recv(10).decode(), flush=True)
-s = socket.socket()
-try: s.sendto(b'x', socket.MSG_FASTOPEN, ('10.9.0.1', 9))
+try: refused()
 except ConnectionRefusedError: print('refused', flush=True)
 '''), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     for _ in range(10 * workers if workers > 1 else 2):
