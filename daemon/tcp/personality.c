@@ -46,6 +46,18 @@ uint32_t personality_initial_bytes(const struct tcb *t)
 	return t->params->personality == TCP_AS_FREEBSD ? 0 : t->params->receive_initial_bytes;
 }
 
+/* tcp_init_buffer_space() reserves a segment, and __tcp_select_window() with a scale moves the edge by as little as a
+ * unit. Later Linux goes by what its buffers take in memory, which is another matter.
+ */
+uint16_t personality_reserved(const struct tcb *t)
+{
+	const uint32_t options = t->timestamps ? TCP_TIMESTAMPS_BYTES : 0;
+	const bool first = t->params->personality == TCP_AS_LINUX && t->rcv.limit == LINUX_SPACE &&
+			   t->window_scaling && t->rcv.mss <= LINUX_SPACE / 4;
+
+	return first ? (uint16_t)(t->rcv.mss - options) : 0;
+}
+
 uint16_t personality_syn_window(const struct tcb *t, uint32_t window)
 {
 	const uint32_t space = min_u32(window, LINUX_SPACE);

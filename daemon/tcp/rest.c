@@ -460,6 +460,7 @@ static void settle(struct tcb *t)
 	/* A FIN that is known has been reached, or it would not rest. */
 	t->rcv.fin_at = fin ? t->recvq.front : (seqno){ 0 };
 	t->rcv.dup = (struct sack_block){ 0 }; /* told already */
+	t->rcv.reserved = personality_reserved(t);
 	t->snd.up = (seqno){ 0 }; /* what is urgent is in flight */
 	if (!t->rcv.urgent)
 		t->rcv.up = (seqno){ 0 };

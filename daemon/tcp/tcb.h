@@ -112,6 +112,9 @@ struct tcb {
 		uint32_t unacked; /* octets in order since the last ACK */
 		uint32_t mss_seen; /* largest piece that arrived: what two segments are, SHLD-19 */
 		uint16_t mss; /* what we announced */
+		uint16_t
+			reserved; /* not 0: the first windows, as Linux has them: octets of limit that are not
+				      offered; the edge moves by less than a segment while it is wide open */
 		uint8_t wscale;
 		seqno up; /* with urgent: RCV.UP, the octet after the last urgent one */
 		bool urgent; /* urgent mode: not all up to there is read */
@@ -534,6 +537,8 @@ uint32_t personality_buffer_bytes(const struct tcb *t);
 uint32_t personality_initial_bytes(const struct tcb *t);
 /* What a SYN or SYN-ACK says of a window of so many octets. */
 uint16_t personality_syn_window(const struct tcb *t, uint32_t window);
+/* See rcv.reserved. */
+uint16_t personality_reserved(const struct tcb *t);
 /* Is the window that is told less than what is accepted, where the header's field is too coarse or too small
  * for it? */
 bool personality_rounds_down(const struct tcb *t);

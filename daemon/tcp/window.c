@@ -29,6 +29,7 @@ void window_set_limit(const struct engine *e, struct tcb *t)
 	const uint32_t least = initial ? min_u32(initial, bytes) : bytes;
 
 	t->rcv.limit = min_u32(max_u32(t->rcv.limit, least), bytes);
+	t->rcv.reserved = personality_reserved(t);
 }
 
 /* A round trip as the receiver sees it. With timestamps: what the peer echoes is the ACK that let it send.
@@ -72,8 +73,10 @@ static void grow(const struct engine *e, struct tcb *t, uint32_t n)
 	const uint64_t to = next < want ? next : want;
 	const uint32_t bytes = most(e, t);
 
-	if (to > t->rcv.limit && !pool_is_scarce(&e->pool))
-		t->rcv.limit = to < bytes ? (uint32_t)to : max_u32(t->rcv.limit, bytes);
+	if (to <= t->rcv.limit || pool_is_scarce(&e->pool))
+		return;
+	t->rcv.limit = to < bytes ? (uint32_t)to : max_u32(t->rcv.limit, bytes);
+	t->rcv.reserved = personality_reserved(t);
 }
 
 void window_read(const struct engine *e, struct tcb *t, uint32_t n)
@@ -97,7 +100,7 @@ void window_read(const struct engine *e, struct tcb *t, uint32_t n)
 /* The right edge that could be offered now, were silly windows no matter. */
 static seqno edge_of(const struct engine *e, const struct tcb *t)
 {
-	const uint32_t unread = t->recvq.unread;
+	const uint32_t unread = t->recvq.unread + t->rcv.reserved;
 	const uint32_t room = t->rcv.limit > unread ? t->rcv.limit - unread : 0;
 	const uint64_t memory = recvq_room(&e->pool, &t->recvq);
 
@@ -109,7 +112,10 @@ static bool worth_offering(const struct tcb *t, seqno edge)
 {
 	const uint32_t grown = seq_ahead(edge, t->rcv.adv);
 
-	return grown && grown >= min_u32(t->rcv.limit / 2, t->rcv.mss);
+	if (!grown || grown >= min_u32(t->rcv.limit / 2, t->rcv.mss))
+		return grown;
+	/* No window that is half open is silly. */
+	return t->rcv.reserved && tcb_rcv_wnd(t) > t->rcv.limit / 2;
 }
 
 /* Rounded up, so that scaling takes back no octet that was offered (SHLD-14): at most 2^shift - 1 octets

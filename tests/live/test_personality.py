@@ -4,6 +4,7 @@
 peer. As FreeBSD: beside the octets that its sources give."""
 import socket
 import threading
+import time
 
 from lab import read_all, run, variants
 
@@ -109,6 +110,86 @@ def test_syn_as_the_kernel(lab, family):
         for r in theirs + ours:
             assert family == 6 or r.pop('ip.id') != '0x0000'  # it counts from anywhere
         assert theirs == ours and len(ours) == 1, f'{options}:\nkernel {theirs}\nours   {ours}'
+
+
+def feed(s, sizes):
+    """A kernel server: reads a little, sends text of each size, in peace, and ends."""
+    def go():
+        c, _ = s.accept()
+        with c:
+            c.recv(100)
+            for n in sizes:
+                c.sendall(bytes(n))
+                time.sleep(0.1)
+            c.shutdown(socket.SHUT_WR)
+            read_all(c)
+    t = threading.Thread(target=go, daemon=True)
+    t.start()
+    return t
+
+
+def windows(lab, path, match, acks):
+    """By acknowledgement, what the last segment with it offers."""
+    out = lab.tshark(path, '-Y', f'{match} && tcp.flags.syn==0 && tcp.flags.reset==0', '-T', 'fields', '-e', 'tcp.ack', '-e', 'tcp.window_size_value')
+    rows = dict(line.split() for line in out.splitlines())
+    return [rows.get(str(a)) for a in acks]
+
+
+def test_first_windows_as_the_kernel(lab):
+    """The ACK of the SYN-ACK, and what is offered behind the first small segments: later it is a matter of memory."""
+    lab.sh('client', RMEM), lab.sh('server', RMEM)
+    d = lab.daemon('[Listener e]\nAddress=10.9.0.2:7\nService=echo\n')
+    s, kernel = lab.listen('10.9.0.1', 81), lab.listen('10.9.0.2', 8007, ns='server')
+    for options in ('W', 'TW', 'SW', 'TSW'):
+        switch(lab, 'server', options), switch(lab, 'client', options)
+        capture = lab.capture('client', 'v0', 'tcp')
+        t = feed(s, (8, 500))
+        with lab.inside('server'):
+            c = socket.create_connection(('10.9.0.1', 81), 10)
+        c.sendall(b'question'), read_all(c)
+        port = c.getsockname()[1]
+        c.close()
+        t.join()
+        t = feed(s, (8, 500))
+        keys = ','.join(f'{key}={"yes" if letter in options else "no"}'
+                        for letter, key in (('T', 'Timestamps'), ('S', 'Sack'), ('W', 'WindowScaling')))
+        r = d.ctl_run('connect', '10.9.0.1:81', '--tcp', keys, input='question')
+        assert r.returncode == 0, r
+        t.join()
+        t = serve(kernel, bytes(8))
+        talk(lab, '10.9.0.2', 8007)
+        t.join()
+        talk(lab, '10.9.0.2', 7)
+        path = capture.stop()
+        theirs = windows(lab, path, f'tcp.srcport=={port}', (1, 9, 509))
+        ours = windows(lab, path, f'tcp.dstport==81 && tcp.srcport!={port}', (1, 9, 509))
+        assert theirs == ours and None not in ours, f'{options}, active: kernel {theirs}, ours {ours}'
+        theirs, ours = windows(lab, path, 'tcp.srcport==8007', (9,)), windows(lab, path, 'tcp.srcport==7', (9,))
+        assert theirs == ours and None not in ours, f'{options}, passive: kernel {theirs}, ours {ours}'
+
+
+def test_flow_label_as_the_kernel(lab):
+    """RFC 6437: one for each connection, and another for the next; none as plain."""
+    lab.sh('client', RMEM), lab.sh('server', RMEM)
+    lab.daemon('[Listener e]\nAddress=[fd09::2]:7\nService=echo\n[Listener p]\nAddress=[fd09::2]:9\nService=echo\nPersonality=plain\n')
+    kernel = lab.listen('fd09::2', 8007, ns='server')
+    capture = lab.capture('client', 'v0', 'tcp')
+    for _ in range(2):
+        t = serve(kernel)
+        talk(lab, 'fd09::2', 8007)
+        t.join()
+        talk(lab, 'fd09::2', 7)
+    talk(lab, 'fd09::2', 9)
+    path = capture.stop()
+    for port in (8007, 7, 9):
+        out = lab.tshark(path, '-Y', f'tcp.srcport=={port}', '-T', 'fields', '-e', 'tcp.dstport', '-e', 'ipv6.flow')
+        labels = {}
+        for line in out.splitlines():
+            peer, label = line.split()
+            labels.setdefault(peer, set()).add(int(label, 16))
+        assert all(len(seen) == 1 for seen in labels.values()), (port, labels)
+        each = set().union(*labels.values())
+        assert (each == {0}) if port == 9 else (len(each) == 2 and 0 not in each), (port, labels)
 
 
 def test_ip_id_as_the_kernel(lab):
