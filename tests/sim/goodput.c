@@ -94,6 +94,15 @@ static const struct link_kind links[] = {
 	  .seconds = 20,
 	  .seeds = 60,
 	  .lossy = true },
+	/* So much that one may take it for a black hole. */
+	{ .name = "wan-loss-10",
+	  .kbit = 100000,
+	  .one_way_us = 20000,
+	  .queue_us = 20000,
+	  .loss = 100,
+	  .loss_back = 100,
+	  .seconds = 60,
+	  .seeds = 60 },
 	/* So far that CUBIC is not as Reno. */
 	{ .name = "far-loss",
 	  .kbit = 100000,
