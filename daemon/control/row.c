@@ -161,6 +161,8 @@ static bool live_number(const struct worker_conn *c, enum proto_field f, uint64_
 		return present(c->tcp.unacked_bytes, ret_value);
 	case FIELD_PATH_MTU:
 		return present(c->tcp.path_mtu, ret_value);
+	case FIELD_PEER_DSCP:
+		return present(c->tcp.peer_dscp, ret_value);
 	case FIELD_USER_TIMEOUT:
 		return unless_zero(c->tcp.user_timeout_us, ret_value);
 	case FIELD_PEER_USER_TIMEOUT:

@@ -139,6 +139,7 @@ struct conn_status {
 	const char *congestion_control; /* the algorithm's name */
 	uint32_t snd_mss, rcv_mss;
 	uint32_t path_mtu; /* octets of an IP packet: the link's, or less when the path said so */
+	uint8_t peer_dscp; /* of the last segment of the peer's that was taken: MAY-9 */
 	uint32_t srtt_us, rttvar_us;
 	uint32_t rttmin_us; /* least of the last 2.5 to 5 minutes; all three 0 until measured */
 	uint32_t rto_us;

@@ -100,6 +100,7 @@ void tcb_fit_mss(struct tcb *t)
 void tcb_take_syn(const struct engine *e, struct tcb *t, const struct segment *seg)
 {
 	t->irs = seg->seq;
+	t->rcv.dscp = seg->tos >> 2;
 	t->rcv.nxt = t->rcv.acked = seq_add(seg->seq, 1);
 	t->recvq.front = t->rcv.nxt;
 	if (seg->link_mtu)

@@ -30,7 +30,7 @@ struct rest_aged {
 	uint8_t bytes[];
 };
 static_assert(offsetof(struct rest_aged, state) == offsetof(struct rest, state), "one head");
-static_assert((int)CLOSED_BY__COUNT <= 4, "two bits");
+static_assert((int)CLOSED_BY__COUNT <= 4 && (int)ICMP_ERR__COUNT <= 32, "two bits and five");
 
 enum {
 	/* Numbers of at most ten octets, the flow, and room. */
@@ -409,7 +409,8 @@ BOTH_WAYS params_both_ways(const struct engine *e, struct coder *c, struct tcb *
 /* Everything that is kept. */
 BOTH_WAYS fields(const struct engine *e, struct coder *c, struct tcb *t)
 {
-	uint32_t said = (uint32_t)t->closed_by | (uint32_t)t->soft_error << 2; /* small numbers */
+	uint32_t said = (uint32_t)t->closed_by | (uint32_t)t->soft_error << 2 |
+			(uint32_t)t->rcv.dscp << 7; /* small numbers */
 
 	name(c, t);
 	timers_both_ways(c, t); /* first: due_of() looks for them */
@@ -435,7 +436,8 @@ BOTH_WAYS fields(const struct engine *e, struct coder *c, struct tcb *t)
 	congestion(c, t);
 	counts(c, t);
 	t->closed_by = (enum closed_by)(said & 3);
-	t->soft_error = (enum icmp_error)(said >> 2);
+	t->soft_error = (enum icmp_error)(said >> 2 & 31);
+	t->rcv.dscp = (uint8_t)(said >> 7);
 }
 
 /* What follows from the fields that are kept, or does not matter at rest. */

@@ -515,6 +515,7 @@ static void arrives_other(struct engine *e, struct tcb *t, struct segment *seg,
 		return;
 	if (arrives_check_ack(e, t, seg) == DONE) /* fifth */
 		return;
+	t->rcv.dscp = seg->tos >> 2; /* MAY-9 */
 	if (seq_lt(e->arriving.seq, seg->seq) && !(e->arriving.ctl & CTL_SYN))
 		tcb_ack_now(e, t); /* part of it was old: RFC 5681 4.2 */
 	ecn_text(e, t, seg);

@@ -121,6 +121,7 @@ struct tcb {
 		bool fin_known; /* a FIN arrived, maybe before the text in front of it */
 		bool fin; /* rcv.nxt has passed it */
 		bool ack_now;
+		uint8_t dscp; /* of the peer's last acceptable segment: MAY-9 */
 		uint8_t dup_acks; /* duplicate ACKs owed, one per segment out of order: RFC 5681 3.2 */
 		struct sack_block
 			dup; /* arrived twice and not reported yet: RFC 2883; empty: nothing */

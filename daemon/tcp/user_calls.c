@@ -415,6 +415,7 @@ static void status_of_data(const struct engine *e, const struct tcb *t, struct c
 	s->path_mtu = tcb_path_mtu(t);
 	s->srtt_us = rtt_smoothed_us(t);
 	s->rttvar_us = rtt_variation_us(t);
+	s->peer_dscp = t->rcv.dscp;
 	s->rttmin_us = t->rtt.min_us;
 	s->rto_us = rtt_rto_us(t);
 	s->user_timeout_us = tcb_user_timeout_us(t);

@@ -117,6 +117,7 @@ static const struct field status_fields[] = {
 	FIELD(conn_status, receive_queue_bytes),
 	FIELD(conn_status, reassembly_bytes),
 	FIELD(conn_status, urgent_bytes),
+	FIELD(conn_status, peer_dscp),
 	FIELD(conn_status, in_doubt),
 	FIELD(conn_status, bytes_in),
 	FIELD(conn_status, bytes_out),
