@@ -249,6 +249,20 @@ void stream_host_fini(struct service_host *h)
 
 /* ---- a connection ---- */
 
+/* What its holder may leave unread: with the kernel's 208 KiB he and we wake each other for every second
+ * super-segment.
+ */
+enum { UNREAD_BYTES = 512 << 10 };
+
+static void make_room(int fd)
+{
+	const int bytes = UNREAD_BYTES;
+
+	/* FORCE wants CAP_NET_ADMIN; without it net.core.wmem_max limits us. */
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)))
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 /* A program fills its end so that it is not writable before the connection is there. */
 static int skip(struct session *s, int fd)
 {
@@ -282,6 +296,7 @@ static int stream_open(struct session *s)
 		free(st);
 		return -ENOMEM;
 	}
+	make_room(fd);
 	s->stream = st;
 	s->fd = -1;
 	plumb_push(&st->plumb);

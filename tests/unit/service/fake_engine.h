@@ -3,7 +3,7 @@
 #pragma once
 #include "tcp/engine.h"
 
-enum { FAKE_CONNS = 64, FAKE_QUEUE = 1 << 20 };
+enum { FAKE_CONNS = 64, FAKE_QUEUE = 1 << 21 };
 
 struct fake_conn {
 	uint8_t *in, *out; /* FAKE_QUEUE each: unread text, text sent */
