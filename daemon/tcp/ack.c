@@ -169,8 +169,7 @@ static bool is_duplicate(const struct engine *e, const struct tcb *t, const stru
 	if (r) /* RFC 6675 2: it says that something arrived */
 		return r->news.sacked > 0;
 	return tcb_flight(t) && e->arriving.len == 0 && seq_eq(seg->ack, t->snd.una) &&
-	       t->snd.wnd != 0 && !t->snd.probing &&
-	       (uint32_t)seg->wnd << t->snd.wscale == t->snd.wnd;
+	       t->snd.wnd != 0 && (uint32_t)seg->wnd << t->snd.wscale == t->snd.wnd;
 }
 
 /* RFC 5681 3.2, RFC 6582 3.2. */
@@ -194,7 +193,6 @@ static void duplicate_ack(struct engine *e, struct tcb *t)
 	t->cc.acked = 0;
 	t->cc.recover = t->snd.nxt;
 	t->cc.recovering = true;
-	t->cc.recovery_acked = false;
 	t->snd.fast = true;
 }
 

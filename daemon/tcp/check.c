@@ -34,6 +34,8 @@ static void check_send(const struct engine *e, const struct tcb *t)
 	assert(!t->snd.fin_acked || t->snd.fin_queued);
 	assert(seq_eq(t->sendq.front, seq_add(t->snd.una, syn)) || t->snd.fin_acked);
 	assert((t->sendq.used == 0) == (t->sendq.head == 0));
+	assert(seq_le(t->snd.una, t->snd.small_end) && seq_le(t->snd.small_end, t->snd.nxt));
+	assert(!t->snd.probing || t->snd.wnd == 0);
 	/* Or they would lie ahead one day: see keep_behind(). */
 	assert(seq_in(t->cc.recover, seq_add(t->snd.una, UINT32_MAX), tcb_flight(t) + 2));
 	assert(!t->ecn.on ||

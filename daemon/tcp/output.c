@@ -395,8 +395,7 @@ static bool nagle_holds(const struct tcb *t)
  */
 static bool small_may_go(const struct tcb *t, seqno at, uint32_t n, uint32_t queued)
 {
-	if (t->snd.force || t->snd.tail_probe || t->cc.frto == FRTO_SECOND ||
-	    seq_lt(at, t->snd.nxt))
+	if (t->snd.force || t->cc.frto == FRTO_SECOND || seq_lt(at, t->snd.nxt))
 		return true;
 	return (n == queued || n >= t->snd.wnd_max / 2) && !nagle_holds(t);
 }

@@ -158,8 +158,7 @@ static void schedule_probe(struct engine *e, struct tcb *t, const struct recover
 	timer_clear(t, TIMER_LOSS_PROBE);
 	if (tcb_flight(t) == 0 || t->cc.recovering || r->board.sacked || r->board.lost ||
 	    t->tlp.out || seq_lt(t->snd.una, t->cc.recover) || t->rtt.srtt_8 == 0 ||
-	    t->rtt.backoffs || t->snd.wnd == 0 || t->snd.probing ||
-	    !vtime_is_set(t->timers[TIMER_RETRANSMISSION]))
+	    t->rtt.backoffs || t->snd.wnd == 0 || !vtime_is_set(t->timers[TIMER_RETRANSMISSION]))
 		return;
 	/* RFC 8985 7.2 has it for one segment; less than two full ones may wait as well (SHLD-19). */
 	if (tcb_flight(t) < 2 * t->snd.mss)
@@ -386,7 +385,6 @@ static void enter(struct engine *e, struct tcb *t, struct recovery *r)
 	t->cc.acked = 0;
 	t->cc.recover = t->snd.nxt;
 	t->cc.recovering = true;
-	t->cc.recovery_acked = false;
 	t->snd.fast = true; /* the first goes whatever cwnd says: RFC 6675 5 (4.3) */
 	r->prr.delivered = r->prr.out = 0;
 	/* RecoverFS, RFC 9937 6.1: what may yet be delivered, and what this ACK told of. */
