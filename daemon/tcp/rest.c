@@ -411,6 +411,7 @@ BOTH_WAYS fields(const struct engine *e, struct coder *c, struct tcb *t)
 {
 	uint32_t said = (uint32_t)t->closed_by | (uint32_t)t->soft_error << 2 |
 			(uint32_t)t->rcv.dscp << 7; /* small numbers */
+	uint64_t sent = t->keepalive.probes | (uint64_t)t->challenges.n << 32; /* mostly none */
 
 	name(c, t);
 	timers_both_ways(c, t); /* first: due_of() looks for them */
@@ -419,7 +420,6 @@ BOTH_WAYS fields(const struct engine *e, struct coder *c, struct tcb *t)
 	when(c, &t->opened_at);
 	when(c, &t->state_since);
 	when(c, &t->keepalive.heard_at);
-	u32(c, &t->keepalive.probes);
 	u64(c, &t->cookie);
 	u32(c, &t->listener.slot);
 	u32(c, &t->listener.gen);
@@ -428,7 +428,9 @@ BOTH_WAYS fields(const struct engine *e, struct coder *c, struct tcb *t)
 	u16(c, &t->link_mtu);
 	path(c, t);
 	u32(c, &said);
-	u32(c, &t->challenges.n);
+	u64(c, &sent);
+	t->keepalive.probes = (uint32_t)(sent & UINT32_MAX);
+	t->challenges.n = (uint32_t)(sent >> 32);
 	if (t->challenges.n)
 		when(c, &t->challenges.since);
 	sending(c, t);

@@ -153,7 +153,7 @@ static void test_many_idle_connections(void **state)
 		at = vtime_min(engine_rest(w.e, w.now), VTIME_NEVER);
 	w.now = vtime_add(w.e->now, 1);
 	assert_int_equal(w.e->tcbs.used, 0);
-	assert_in_range(resting_each(&w), 100, 208);
+	assert_in_range(resting_each(&w), 100, 180); /* an octet more is much, times a million */
 	printf("%llu octets at rest\n", (unsigned long long)resting_each(&w));
 	/* Each answers, and rests again. */
 	for (uint32_t n = 0; n < CONNS; n += 7) {
@@ -168,7 +168,7 @@ static void test_many_idle_connections(void **state)
 	engine_rest_all(w.e);
 	engine_check(w.e);
 	assert_int_equal(w.e->tcbs.used, 0);
-	assert_in_range(resting_each(&w), 100, 224);
+	assert_in_range(resting_each(&w), 100, 180);
 	/* All go: the memory with them. */
 	for (uint32_t n = 0; n < CONNS; n++) {
 		put(&w, n, CTL_RST, n % 7 ? 1 : 101, (seqno){ 0 }, 0);
