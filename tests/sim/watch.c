@@ -120,8 +120,9 @@ void watch_arrives(struct watch *w, const struct segment *seg)
 	if (!w->edge_known || seq_lt(w->edge, edge))
 		w->edge = edge;
 	w->edge_known = true;
-	/* A gap is told by a SACK block, without SACK by an ACK that acknowledges nothing new. */
-	if (seg->options & OPT_SACK ||
+	/* A gap is told by a SACK block, without SACK by an ACK that acknowledges nothing new. And what a mark that
+	 * is echoed takes from cwnd is in flight yet, while a loss probe goes all the same. */
+	if (seg->options & OPT_SACK || seg->ctl & CTL_ECE ||
 	    (seg->ctl & CTL_ACK && !seg_len(seg) && seg->ack.v == w->una.v)) {
 		w->again = w->high;
 		w->clean = false;
