@@ -153,7 +153,7 @@ void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno
 	if ((!t->hole.passed || t->hole.vanished) && !recovery_board(e, t))
 		tcb_arrived_at_once(t, text);
 	if (t->hole.trial)
-		tcb_trial_acked(e, t);
+		tcb_trial_acked(e, t, text);
 	congestion_acked(e, t, n);
 	keep_behind(t);
 	restart_timers(e, t);

@@ -190,9 +190,11 @@ void tcb_larger_lost(struct engine *e, struct tcb *t)
 	timer_set(e, t, TIMER_PATH_MTU, vtime_add(e->now, LIFE_US));
 }
 
-void tcb_trial_acked(struct engine *e, struct tcb *t)
+void tcb_trial_acked(struct engine *e, struct tcb *t, uint32_t n)
 {
-	if (t->hole.trial == TRIAL_SMALLER) {
+	if (t->hole.trial == TRIAL_SMALLER && n >= t->hole.full_mss) {
+		tcb_full_passed(t, n); /* the full one was late, not lost */
+	} else if (t->hole.trial == TRIAL_SMALLER) {
 		smaller_passed(e, t);
 	} else if (seq_le(t->hole.end, t->snd.una)) {
 		t->hole = (struct hole){ .passed = true };

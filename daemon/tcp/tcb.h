@@ -671,8 +671,8 @@ void tcb_suspect_black_hole(struct engine *e, struct tcb *t);
 void tcb_path_mtu_aged(struct tcb *t);
 /* So many octets that left in full segments have arrived. */
 void tcb_full_passed(struct tcb *t, uint32_t octets);
-/* What was acknowledged may be the segment that was on trial. */
-void tcb_trial_acked(struct engine *e, struct tcb *t);
+/* What was acknowledged, n octets of text, may be the segment that was on trial. */
+void tcb_trial_acked(struct engine *e, struct tcb *t, uint32_t n);
 /* Text octets of the segment that is to be tried, with hole.raise; 0: not now. It was sent; it goes again. */
 uint32_t tcb_larger_mss(const struct tcb *t);
 void tcb_larger_sent(struct tcb *t, seqno end);
