@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Unmodified servers over tcpfsmd (tcpfsmctl run) beside the same servers on the kernel's TCP; the client is the kernel's.
+"""Unmodified servers over tcpfsmd, by tcpfsmctl run and behind its relay, beside the same servers on the kernel's TCP;
+the client is the kernel's.
 
     tests/bench/programs.py [--reps N] [--time S] [--only WORD]... [--json FILE]
 
@@ -25,12 +26,22 @@ from test_programs import over, wait_kernel, wait_listener
 DAEMON = '[Tcp]\nMSL=1s\n[Storage]\nRecord=nothing\n'
 
 
+RELAY = '[Listener relay]\nAddress={front}:{port}\nService=relay:{host}:{port}\n'
+HOST, FRONT = '10.9.0.2', '10.9.0.3'
+
+
 class Line:
     """A server's command, a client's, and the figure in what the client says."""
 
-    def __init__(self, name, figure, server, port, client, read):
+    def __init__(self, name, figure, server, port, client, read, ours='run'):
         self.name, self.figure, self.server, self.port, self.client, self.read = name, figure, server, port, client, read
-        self.servers = ('kernel', 'tcpfsmd')
+        self.servers = ('kernel', ours)
+
+    def behind_relay(self):
+        return Line(self.name + ', relay', self.figure, self.server, self.port, self.client, self.read, 'relay')
+
+    def client_of(self, kind):
+        return [x.replace(HOST, FRONT) for x in self.client] if kind == 'relay' else self.client
 
 
 def iperf3(out):
@@ -47,7 +58,7 @@ def redis(out):
 
 
 def lines(lab, seconds):
-    host = '10.9.0.2'
+    host = HOST
     iperf = ['iperf3', '-c', host, '-J', '-t', str(seconds)]
     serve_iperf = ['iperf3', '-s', '-1', '-B', host]
     serve_nginx = [shutil.which('nginx') or 'nginx', '-c', str(nginx_conf(lab)), '-e', f'{lab.dir}/error.log']
@@ -56,7 +67,7 @@ def lines(lab, seconds):
     get = ['wrk', '-t', '1', '-d', f'{seconds}s']
     pathlib.Path(lab.dir, 'small').write_bytes(b'x' * 600)
     pathlib.Path(lab.dir, 'large').write_bytes(bytes(1 << 20))
-    return [
+    run = [
         Line('iperf3 upload', 'gbps', serve_iperf, 5201, iperf, iperf3),
         Line('iperf3 upload -P 8', 'gbps', serve_iperf, 5201, [*iperf, '-P', '8'], iperf3),
         Line('iperf3 download', 'gbps', serve_iperf, 5201, [*iperf, '-R'], iperf3),
@@ -66,14 +77,17 @@ def lines(lab, seconds):
         Line('redis GET', 'rate', serve_redis, 6379, [*ask, '-n', str(20000 * seconds)], redis),
         Line('redis GET, 16 at a time', 'rate', serve_redis, 6379, [*ask, '-P', '16', '-n', str(100000 * seconds)], redis),
     ]
+    return run + [x.behind_relay() for x in run]
 
 
 @contextlib.contextmanager
 def server(lab, kind, line):
-    d = lab.daemon(DAEMON) if kind == 'tcpfsmd' else None
-    p = lab.popen('server', over(d, *line.server) if d else line.server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    relay = RELAY.format(front=FRONT, host=HOST, port=line.port) if kind == 'relay' else ''
+    d = lab.daemon(DAEMON + relay) if kind != 'kernel' else None
+    p = lab.popen('server', over(d, *line.server) if kind == 'run' else line.server, stdout=subprocess.DEVNULL,
+                  stderr=subprocess.DEVNULL)
     try:
-        if d:
+        if kind == 'run':
             wait_listener(d, line.port)
         else:
             wait_kernel(lab, 'server', line.port)
@@ -91,12 +105,12 @@ def measure(lab, line, reps, emit):
         got = {}
         for kind in line.servers if rep % 2 else line.servers[::-1]:
             with server(lab, kind, line):
-                r = lab.run('client', line.client, timeout=120, check=False)
+                r = lab.run('client', line.client_of(kind), timeout=120, check=False)
             if r.returncode:
                 raise RuntimeError(f'{line.name} against {kind}: {r.stdout[-300:]}{r.stderr[-300:]}')
             got[kind] = line.read(r.stdout)
             emit({'line': line.name, 'rep': rep, 'server': kind, line.figure: got[kind]})
-        pairs.append((got['kernel'], got['tcpfsmd']))
+        pairs.append(tuple(got[k] for k in line.servers))
     return pairs
 
 
@@ -116,9 +130,10 @@ def main():
         if out:
             print(json.dumps(row), file=out, flush=True)
     failed = 0
-    print(f'{"":12}{"line":26}{"figure":16}{"kernel":>9}{"tcpfsmd":>9}{"ratio":>8}  least-most')
+    print(f'{"":12}{"line":31}{"figure":16}{"kernel":>9}{"tcpfsmd":>9}{"ratio":>8}  least-most')
     b = bench.Bench()
     try:
+        b.lab.sh('server', f'ip addr add {FRONT}/24 dev v1')
         with bench.awake():
             for line in lines(b.lab, opt.time):
                 if opt.only and not any(w in line.name for w in opt.only):
@@ -127,7 +142,7 @@ def main():
                     s = bench.summary('programs', line, line.figure, measure(b.lab, line, opt.reps, emit))
                 except (RuntimeError, AssertionError) as e:
                     failed += 1
-                    print(f'programs    {line.name:26}FAILED: {e}', flush=True)
+                    print(f'programs    {line.name:31}FAILED: {e}', flush=True)
                     continue
                 bench.show(s)
                 emit(s)

@@ -262,6 +262,20 @@ class Lab:
         left = [line for line in self.rules(ns).splitlines() if re.search('tcpfsm', line, re.I)]
         assert not left, f'rules left behind: {left}'
 
+    def kill_children_of_children(self):
+        """A server's workers outlive it when it is killed: whoever is in a namespace of ours goes."""
+        def namespace(pid):
+            try:
+                return os.stat(f'/proc/{pid}/ns/net').st_ino
+            except OSError:  # it has ended
+                return None
+        holders = {p.pid for p in self.holders.values() if p.poll() is None}
+        ours = {namespace(pid) for pid in holders} - {None, namespace('self')}
+        for pid in (int(name) for name in os.listdir('/proc') if name.isdigit()):
+            if pid not in holders and namespace(pid) in ours:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def close(self):
         for d in self.daemons:
             if d.proc.poll() is None:
@@ -272,6 +286,11 @@ class Lab:
                     d.proc.kill()
         for s in self.sockets:
             s.close()
+        for p in self.procs:
+            if p.poll() is None:
+                p.kill()
+            p.wait()
+        self.kill_children_of_children()
         for p in self.procs + list(self.holders.values()):
             if p.poll() is None:
                 p.kill()
