@@ -604,6 +604,9 @@ int tcpfsm_listen_begin(const struct tcpfsm_listener *l, int end, int daemon_end
 	listener_text(l, text);
 	rc = snprintf(params, sizeof(params), "\"address\":\"%s\",\"backlog\":%u%s", text, backlog,
 		      l->reuse_port ? ",\"reuse_port\":true" : "");
+	if (l->defer_s)
+		rc += snprintf(params + rc, sizeof(params) - (size_t)rc, ",\"defer\":\"%us\"",
+			       l->defer_s);
 	rc = add_tcp(l->tcp, params, rc);
 	if (!rc)
 		rc = call(l->path, "listen.stream", params, daemon_end, answer);

@@ -45,6 +45,8 @@ struct tcpfsm_listener {
 	struct sockaddr_in6
 		local; /* :: is any address of both families, ::ffff:0.0.0.0 any of IPv4 */
 	bool v6only; /* with :: those of IPv6 alone */
+	unsigned
+		defer_s; /* accepted when its text has come, or so many seconds after it opened; 0: at once */
 	bool reuse_port; /* others of the same user may listen there as well, if they all say so */
 	unsigned
 		backlog; /* connections not accepted yet; 1 to TCPFSM_BACKLOG_MAX, who is beyond waits */

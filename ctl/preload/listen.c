@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bind(), listen(), accept(). */
+#include <netinet/tcp.h>
 #include <string.h>
 #include <time.h>
 
@@ -132,6 +133,13 @@ static int bind_any(struct sock *s)
 	return rc;
 }
 
+static unsigned defers(const struct sock *s)
+{
+	const struct option *const o = find_option(s, IPPROTO_TCP, TCP_DEFER_ACCEPT);
+
+	return o && o->value > 0 ? (unsigned)o->value : 0;
+}
+
 static int begin_listen(int fd, struct sock *s, int backlog)
 {
 	char keys[KEYS_BYTES];
@@ -139,6 +147,7 @@ static int begin_listen(int fd, struct sock *s, int backlog)
 		.local = s->bound,
 		.v6only = s->v6only,
 		.reuse_port = s->reuse_port,
+		.defer_s = defers(s),
 		.backlog = backlog < BACKLOG_MIN ? BACKLOG_MIN : (unsigned)backlog,
 		.tcp = keys,
 	};

@@ -256,7 +256,8 @@ void call_listen_stream(struct call *c)
 {
 	struct config_listener spec;
 	struct served *ls = c->control->cfg.listeners;
-	struct served_program p = { .reuse_port = proto_param_true(c->params, "reuse_port") };
+	struct served_program p = { .reuse_port = proto_param_true(c->params, "reuse_port"),
+				    .defer_us = proto_param_number(c->params, "defer", 0) };
 	const bool check = proto_param_true(c->params, "check");
 	const int fd = check ? -1 : passed_fd(c);
 	struct errmsg err;

@@ -559,6 +559,7 @@ static int request_fill(const struct served *ls, struct worker_request *req,
 	req->listen.max_connections = spec->max_connections;
 	req->listen.stream = l->stream;
 	req->listen.reuse_port = l->reuse_port;
+	req->listen.defer_us = l->defer_us;
 	(void)snprintf(req->listen.name, sizeof(req->listen.name), "%s", spec->name);
 	(void)snprintf(req->listen.service, sizeof(req->listen.service), "%s", spec->service);
 	return options_of_listener(spec, ls->cfg.may_switch_user, &req->listen.options, ret_err);
@@ -667,9 +668,11 @@ int served_open_stream(struct served *ls, const struct config_listener *spec,
 		       const struct served_program *p, served_done_fn *done, void *arg,
 		       uint64_t *ret_id, struct errmsg *ret_err)
 {
-	const struct listener new = {
-		.stream = true, .reuse_port = p->reuse_port, .uid = p->uid, .spec = *spec
-	};
+	const struct listener new = { .stream = true,
+				      .reuse_port = p->reuse_port,
+				      .uid = p->uid,
+				      .defer_us = p->defer_us,
+				      .spec = *spec };
 	int rc = check_room(ls, &spec->address, p, ret_err);
 
 	if (rc == 0)

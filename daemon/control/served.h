@@ -35,6 +35,7 @@ struct listener {
 	bool stream; /* a program's */
 	bool reuse_port; /* a program's, which shares its address with others of the same user */
 	uint32_t uid; /* whose it is, if so */
+	uint64_t defer_us; /* a program's: see service_new_accepted() */
 	struct config_listener
 		spec; /* its parameters: as asked for; when they are refused, as before */
 	struct served_params {
@@ -47,6 +48,8 @@ struct listener {
  * it. fd stays the caller's. */
 struct served_program {
 	int fd;
+	uint64_t
+		defer_us; /* it is told of a connection when text has come, or so long after it opened; 0: at once */
 	bool reuse_port; /* others of `uid` may listen at the address as well, if they all say so */
 	uint32_t uid;
 };

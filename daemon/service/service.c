@@ -172,10 +172,10 @@ int service_new_far(struct service **ret_service)
 	return new_service(&service_far, ret_service);
 }
 
-int service_new_accepted(int fd, uint32_t backlog, struct service **ret_service)
+int service_new_accepted(int fd, uint32_t backlog, uint64_t defer_us, struct service **ret_service)
 {
 	struct stream_accept *accept;
-	int rc = stream_accept_new(fd, backlog, &accept);
+	int rc = stream_accept_new(fd, backlog, defer_us, &accept);
 
 	if (rc)
 		return rc;

@@ -162,8 +162,9 @@ int service_new(const char *text, const struct service_options *options,
 int service_new_stream(struct service **ret_service);
 /* A listener's whose connections go to a program, which holds the other end of fd, a UNIX stream socket:
  * for each a line, of STREAM_LINE_BYTES, with its descriptor. At most `backlog` should lie there unread:
- * service_room() says how many more may. What the kernel does not take is reset. fd stays the caller's. -EMFILE, -ENOMEM. */
-int service_new_accepted(int fd, uint32_t backlog, struct service **ret_service);
+ * service_room() says how many more may. What the kernel does not take is reset. It is told of a connection when
+ * that has text or an end to read, or defer_us after it opened; 0: at once. fd stays the caller's. -EMFILE, -ENOMEM. */
+int service_new_accepted(int fd, uint32_t backlog, uint64_t defer_us, struct service **ret_service);
 /* How many more connections whoever accepts may have unaccepted; UINT32_MAX: any number. */
 uint32_t service_room(const struct service *v);
 /* Counts with others of the same listener from now on; before any connection is served. */
@@ -214,7 +215,8 @@ uint8_t *chargen_new(void);
 /* stream.c */
 void stream_accept_free(struct stream_accept *a);
 void stream_host_fini(struct service_host *h);
-int stream_accept_new(int fd, uint32_t backlog, struct stream_accept **ret_accept);
+int stream_accept_new(int fd, uint32_t backlog, uint64_t defer_us,
+		      struct stream_accept **ret_accept);
 void stream_accept_stop(struct stream_accept *a);
 uint32_t stream_accept_room(const struct stream_accept *a);
 int exec_host_init(struct service_host *h);

@@ -30,8 +30,12 @@ struct stream_tail {
 	uint8_t *data; /* owned */
 };
 
+enum { AGAIN_US = 20000 };
+
 struct stream {
 	struct plumb plumb;
+	struct event *
+		ev_due; /* nobody was told of it: it runs until its time is over; NULL: somebody was */
 	bool resets; /* his going away is a RST */
 	/* After his end of file, or when his going away is a RST: does he go away altogether? A descriptor of its own,
 	 * since one cannot be watched for its level and its edges at a time. */
@@ -280,27 +284,40 @@ static int skip(struct session *s, int fd)
 	return 0;
 }
 
-static int stream_open(struct session *s)
+static struct stream *stream_new(void)
 {
 	struct stream *const st = calloc(1, sizeof(*st));
+
+	if (st)
+		st->gone_fd = -1;
+	return st;
+}
+
+static int stream_begin(struct session *s, struct stream *st)
+{
 	const int fd = s->fd;
 
-	if (!st)
-		return -ENOMEM;
-	st->gone_fd = -1;
 	st->plumb.reset_aborts = true;
 	st->plumb.ordered = on_ordered;
 	st->plumb.from_ended = on_from_ended;
 	st->plumb.to_ended = on_to_ended;
-	if (skip(s, fd) || plumb_init(&st->plumb, s, fd, fd)) {
-		free(st);
+	if (skip(s, fd) || plumb_init(&st->plumb, s, fd, fd))
 		return -ENOMEM;
-	}
 	make_room(fd);
 	s->stream = st;
 	s->fd = -1;
 	plumb_push(&st->plumb);
 	return 0;
+}
+
+static int stream_open(struct session *s)
+{
+	struct stream *const st = stream_new();
+	const int rc = st ? stream_begin(s, st) : -ENOMEM;
+
+	if (rc)
+		free(st);
+	return rc;
 }
 
 static uint32_t stream_text(struct session *s, struct span text)
@@ -333,6 +350,8 @@ static void stream_closed(struct session *s, bool hangup)
 		end_name_set(st->plumb.to >= 0 ? st->plumb.to : st->plumb.from, end_errno);
 	}
 	plumb_fini(&st->plumb);
+	if (st->ev_due)
+		event_free(st->ev_due);
 	if (st->ev_gone)
 		event_free(st->ev_gone);
 	if (st->gone_fd >= 0)
@@ -357,6 +376,7 @@ const struct service_ops service_stream = {
 
 struct stream_accept {
 	int fd; /* owned; -1: stopped */
+	uint64_t defer_us;
 	uint32_t backlog;
 	int room; /* octets that the kernel lets it hold */
 	int line_cost; /* what one line adds to the kernel's count of unread octets */
@@ -397,7 +417,8 @@ static int measure_line(int fd, int *ret_cost)
 	return rc ? rc : *ret_cost > 0 ? 0 : -EIO;
 }
 
-int stream_accept_new(int fd, uint32_t backlog, struct stream_accept **ret_accept)
+int stream_accept_new(int fd, uint32_t backlog, uint64_t defer_us,
+		      struct stream_accept **ret_accept)
 {
 	struct stream_accept *const a = calloc(1, sizeof(*a));
 	/* A line takes about a KiB there; the kernel has a limit of its own. */
@@ -408,6 +429,7 @@ int stream_accept_new(int fd, uint32_t backlog, struct stream_accept **ret_accep
 	if (!a)
 		return -ENOMEM;
 	a->backlog = backlog;
+	a->defer_us = defer_us;
 	a->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	rc = a->fd < 0 ? -EMFILE : measure_line(fd, &a->line_cost);
 	if (rc) {
@@ -475,12 +497,13 @@ static int hand_over(struct stream_accept *a, const struct session *s, int fd)
 	return 0;
 }
 
-static int accepted_open(struct session *s)
+/* Whoever accepts is told of it, and has it. */
+static int give_over(struct session *s, struct stream *st)
 {
-	struct stream_accept *const a = s->service ? s->service->accept : NULL;
+	struct stream_accept *const a = s->service->accept;
 	int ends[2], rc;
 
-	if (!a || a->fd < 0)
+	if (a->fd < 0)
 		return -EPIPE;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
 		return -errno;
@@ -491,7 +514,100 @@ static int accepted_open(struct session *s)
 		return rc;
 	}
 	s->fd = ends[0];
-	return stream_open(s);
+	return stream_begin(s, st);
+}
+
+/* Its time has come. Where there is no room for a line, as when many come at once, a little later. */
+static void accepted_due(struct session *s)
+{
+	const struct timeval soon = { .tv_usec = AGAIN_US };
+	struct stream *const st = s->stream;
+	struct event *const due = st->ev_due;
+	int rc;
+
+	st->ev_due = NULL;
+	rc = give_over(s, st);
+	if (rc == -EAGAIN) {
+		st->ev_due = due;
+		(void)event_add(due, &soon);
+		return;
+	}
+	event_free(due);
+	if (rc)
+		session_abort(s);
+}
+
+static void on_due(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *const s = arg;
+	struct service_host *const h = s->host;
+
+	(void)fd;
+	(void)what;
+	h->begin(h);
+	accepted_due(s);
+	h->end(h);
+}
+
+/* TCP_DEFER_ACCEPT. */
+static int defer(struct session *s, struct stream *st)
+{
+	const uint64_t us = s->service->accept->defer_us;
+	const struct timeval tv = { .tv_sec = (time_t)(us / 1000000),
+				    .tv_usec = (suseconds_t)(us % 1000000) };
+
+	st->ev_due = evtimer_new(s->host->base, on_due, s);
+	if (!st->ev_due || event_add(st->ev_due, &tv)) {
+		if (st->ev_due)
+			event_free(st->ev_due);
+		return -ENOMEM;
+	}
+	st->plumb.session = s;
+	st->plumb.to = st->plumb.from = -1;
+	s->stream = st;
+	return 0;
+}
+
+static bool is_readable(const struct session *s)
+{
+	struct span span;
+
+	return conn_peek(s->host->engine, s->id, &span, 1) || conn_at_eof(s->host->engine, s->id);
+}
+
+static int accepted_open(struct session *s)
+{
+	struct stream *st;
+	int rc;
+
+	if (!s->service || !s->service->accept)
+		return -EPIPE;
+	st = stream_new();
+	if (!st)
+		return -ENOMEM;
+	rc = s->service->accept->defer_us && !is_readable(s) ? defer(s, st) : give_over(s, st);
+	if (rc)
+		free(st);
+	return rc;
+}
+
+static uint32_t accepted_text(struct session *s, struct span text)
+{
+	return s->stream->ev_due ? 0 : plumb_text(&s->stream->plumb, text);
+}
+
+static void accepted_readable(struct session *s)
+{
+	if (!s->stream->ev_due)
+		plumb_push(&s->stream->plumb);
+	else if (is_readable(s))
+		accepted_due(s);
+}
+
+static void accepted_writable(struct session *s)
+{
+	if (!s->stream->ev_due)
+		plumb_pull(&s->stream->plumb);
 }
 
 const struct service_ops service_accepted = {
@@ -500,9 +616,9 @@ const struct service_ops service_accepted = {
 	.direct = true,
 	.hidden = true,
 	.open = accepted_open,
-	.text = stream_text,
-	.readable = stream_readable,
-	.writable = stream_writable,
-	.peer_closed = stream_readable,
+	.text = accepted_text,
+	.readable = accepted_readable,
+	.writable = accepted_writable,
+	.peer_closed = accepted_readable,
 	.closed = stream_closed,
 };

@@ -113,10 +113,11 @@ static struct listener *new_listener(struct worker *w, struct worker_request *re
 	}
 	req->listen.service[sizeof(req->listen.service) - 1] = 0;
 	req->listen.name[sizeof(req->listen.name) - 1] = 0;
-	*ret_rc = req->listen.stream ? service_new_accepted(req->listen.fd,
-							    req->listen.accepted_max, &l->service)
-				     : service_new(req->listen.service, &req->listen.options,
-						   &l->service, &req->err);
+	*ret_rc = req->listen.stream
+			  ? service_new_accepted(req->listen.fd, req->listen.accepted_max,
+						 req->listen.defer_us, &l->service)
+			  : service_new(req->listen.service, &req->listen.options, &l->service,
+					&req->err);
 	if (*ret_rc) {
 		free(l);
 		return NULL;

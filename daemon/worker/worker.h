@@ -119,6 +119,7 @@ struct worker_request {
 			 * the worker, also on failure. Else fd means nothing. */
 			bool stream;
 			bool reuse_port; /* see struct listener_open */
+			uint64_t defer_us; /* a program's: see service_new_accepted() */
 			int fd;
 			uint32_t accepted_max; /* a program's: how many may wait for it at a time */
 			char name[64];

@@ -836,6 +836,40 @@ print(errno.errorcode[s.connect_ex(('10.9.0.1', 9001))])
     assert k.recv(100) == b'still there'
 
 
+def test_who_says_nothing_is_accepted_later(lab):
+    """TCP_DEFER_ACCEPT: by text, by an end, or when its time is over; who resets before was never there."""
+    d = lab.daemon(CONF)
+    p = lab.popen('server', python(lab, d, '''
+import socket
+l = socket.socket()
+l.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 2)
+l.bind(('10.9.0.2', 9000))
+l.listen()
+print('ready', flush=True)
+while True:
+    c, who = l.accept()
+    print(who[1], c.recv(10, socket.MSG_DONTWAIT), flush=True)
+'''), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == 'ready\n'
+    gone = lab.connect('10.9.0.2', 9000)
+    gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
+    talks, ends = (lab.connect('10.9.0.2', 9000) for _ in range(2))
+    until(lambda: len(d.connections('state', 'established')) == 3, 5, 'all are open')
+    gone.close()
+    assert not select.select([p.stdout], [], [], 0.3)[0], 'somebody was accepted'
+    talks.sendall(b'hello')
+    assert p.stdout.readline() == f"{talks.getsockname()[1]} b'hello'\n"
+    ends.shutdown(socket.SHUT_WR)
+    assert p.stdout.readline() == f"{ends.getsockname()[1]} b''\n"
+    start = time.monotonic()
+    silent = lab.connect('10.9.0.2', 9000)
+    # Nothing is there to be read: that ends the program, which had it.
+    assert 'BlockingIOError' in p.stderr.read()
+    assert 1.5 < time.monotonic() - start < 10 * SLOW
+    assert silent.recv(1) == b''
+    p.wait(10)
+
+
 def test_a_window_is_clamped(lab):
     """TCP_WINDOW_CLAMP: no window above it is offered, before and after it is set."""
     d = lab.daemon(CONF)
