@@ -67,7 +67,8 @@ static int begin_connect(int fd, struct sock *s, const struct sockaddr_in6 *to, 
 			 size_t text_len)
 {
 	struct sockaddr_in6 source = s->bound;
-	struct tcpfsm_connect c = { .domain = s->domain,
+	struct tcpfsm_connect c = { .path = daemon_path,
+				    .domain = s->domain,
 				    .remote = *to,
 				    .source = s->bound.sin6_family ? &source : NULL,
 				    .syn_text = text,
@@ -125,7 +126,7 @@ static int disconnect(int fd, struct sock *s)
 	int rc = 0;
 
 	if (s->kind == CONNECTED)
-		(void)tcpfsm_reset(NULL, s->name.id);
+		(void)tcpfsm_reset(daemon_path, s->name.id);
 	if (s->kind != NEW)
 		rc = renew(fd, s);
 	return rc ? (int)fail(rc) : 0;
@@ -146,7 +147,7 @@ static int connect_again(int fd, struct sock *s)
 /* TCP_FASTOPEN_CONNECT: as soon as the peer's cookie is known, connect() does nothing. */
 static bool is_deferred(struct sock *s, const struct sockaddr_in6 *to)
 {
-	struct tcpfsm_connect c = { .remote = *to };
+	struct tcpfsm_connect c = { .path = daemon_path, .remote = *to };
 
 	name_somebody(&c.remote);
 	if (!is_on(s, IPPROTO_TCP, TCP_FASTOPEN_CONNECT) || tcpfsm_ask_cookie(&c, &s->deferred))

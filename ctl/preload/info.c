@@ -92,7 +92,7 @@ size_t info_fill(int fd, struct sock *s, char info[static INFO_BYTES], uint32_t 
 	struct tcpfsm_info i;
 
 	_Static_assert(sizeof(t) <= INFO_BYTES, "room for TCP_INFO");
-	if (s->name.id && !tcpfsm_info(NULL, s->name.id, &i))
+	if (s->name.id && !tcpfsm_info(daemon_path, s->name.id, &i))
 		fill(&i, s->domain, &t);
 	memcpy(info, &t, sizeof(t));
 	*ret_mss = t.tcpi_snd_mss;

@@ -44,7 +44,7 @@ static bool has_unsent(int fd, const struct sock *s)
 
 	if (!syscall(SYS_ioctl, fd, SIOCOUTQ, &unread) && unread)
 		return true;
-	return !tcpfsm_info(NULL, s->name.id, &info) && info.send_queue_bytes;
+	return !tcpfsm_info(daemon_path, s->name.id, &info) && info.send_queue_bytes;
 }
 
 static uint64_t now_ns(void)
@@ -75,7 +75,7 @@ static void end_by_linger(int fd, struct sock *s)
 		return;
 	options_tell(fd, s);
 	if (!s->linger.l_linger && !s->resets_told)
-		(void)tcpfsm_reset(NULL, s->name.id);
+		(void)tcpfsm_reset(daemon_path, s->name.id);
 	else if (s->linger.l_linger && blocks(fd) && !s->forked)
 		linger(fd, s);
 }

@@ -40,7 +40,7 @@ static int reserve(struct sock *s, struct sockaddr_in6 *a)
 	else
 		(void)syscall(SYS_close, kernel);
 	/* An address that no kernel owns may be the daemon's. */
-	return rc == -EADDRNOTAVAIL && a->sin6_port && tcpfsm_has_no_shield(NULL) ? 0 : rc;
+	return rc == -EADDRNOTAVAIL && a->sin6_port && tcpfsm_has_no_shield(daemon_path) ? 0 : rc;
 }
 
 /* The daemon's own range needs no rule of its own, whatever comes of the socket. When it may yet be the kernel's, or
@@ -52,7 +52,7 @@ static int reserve_any(struct sock *s, struct sockaddr_in6 *a)
 	uint16_t port;
 
 	for (int i = 0; i < CHOICES_MAX && rc == -EADDRINUSE && is_all_meant(); i++) {
-		if (tcpfsm_choose_port(NULL, &port))
+		if (tcpfsm_choose_port(daemon_path, &port))
 			break;
 		a->sin6_port = htons(port);
 		rc = reserve(s, a);
@@ -76,9 +76,9 @@ static void release(struct sock *s)
 static bool is_in_the_way(const struct sock *s, const struct sockaddr_in6 *a)
 {
 	const struct option *const o = find_option(s, SOL_SOCKET, SO_REUSEADDR);
-	const struct tcpfsm_listener l = { .local = *a,
-					   .v6only = s->v6only,
-					   .reuse_port = s->reuse_port };
+	const struct tcpfsm_listener l = {
+		.path = daemon_path, .local = *a, .v6only = s->v6only, .reuse_port = s->reuse_port
+	};
 
 	return o && o->value && tcpfsm_listen_check(&l) == -EADDRINUSE;
 }
@@ -144,6 +144,7 @@ static int begin_listen(int fd, struct sock *s, int backlog)
 {
 	char keys[KEYS_BYTES];
 	struct tcpfsm_listener l = {
+		.path = daemon_path,
 		.local = s->bound,
 		.v6only = s->v6only,
 		.reuse_port = s->reuse_port,

@@ -27,14 +27,12 @@ static bool port_in(const char *words, uint16_t port)
 
 bool is_all_meant(void)
 {
-	const char *const only = getenv("TCPFSM_ONLY");
-
-	return !only || !*only;
+	return !only_meant || !*only_meant;
 }
 
 bool is_meant(const char *what, uint16_t port)
 {
-	const char *const only = getenv("TCPFSM_ONLY");
+	const char *const only = only_meant;
 	bool roles, ports;
 
 	if (is_all_meant())

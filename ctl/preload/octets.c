@@ -16,7 +16,7 @@
 
 #include "ctl/preload/preload.h"
 
-enum { OPENING_NS = 50000 };
+enum { OPENING_NS = 50000, FIRST_BYTES = 4096 };
 
 /* ---- errors ---- */
 
@@ -267,12 +267,15 @@ PUBLIC int recvmmsg(int fd, struct mmsghdr *many, unsigned count, int flags, str
 
 /* ---- sending ---- */
 
-static ssize_t send_plain(int fd, const struct msghdr *msg, int flags)
+static ssize_t send_plain(int fd, struct sock *s, const struct msghdr *msg, int flags)
 {
-	return sent(
+	const ssize_t n = sent(
 		fd,
 		syscall(SYS_sendmsg, fd, msg, (flags & ~(MSG_EOR | MSG_ZEROCOPY)) | MSG_NOSIGNAL),
 		flags);
+
+	s->order_last &= n <= 0;
+	return n;
 }
 
 /* Waits for room, where the program would. 0, or -errno. */
@@ -290,7 +293,7 @@ static int order_urgent(int fd, struct sock *s, int flags)
 	int rc = 0;
 
 	while (!s->urgent_told && !rc) {
-		rc = give_order(fd, TCPFSM_URGENT);
+		rc = give_order(fd, s, TCPFSM_URGENT);
 		s->urgent_told = !rc;
 		if (rc == -EAGAIN)
 			rc = wait_for_room(fd, flags);
@@ -302,7 +305,7 @@ static int order_urgent(int fd, struct sock *s, int flags)
 /* An urgent octet that found no room was never written. False: there is no room either to say so. */
 static bool take_back_urgent(int fd, struct sock *s)
 {
-	if (s->urgent_told && give_order(fd, TCPFSM_NOT_URGENT) == -EAGAIN)
+	if (s->urgent_told && give_order(fd, s, TCPFSM_NOT_URGENT) == -EAGAIN)
 		return false;
 	s->urgent_told = false;
 	return true;
@@ -339,11 +342,11 @@ static ssize_t transmit_urgent(int fd, struct sock *s, const struct msghdr *msg,
 	if (!all)
 		return 0;
 	if (all > 1)
-		n = take_back_urgent(fd, s) ? send_plain(fd, &front, flags) : fail(EAGAIN);
+		n = take_back_urgent(fd, s) ? send_plain(fd, s, &front, flags) : fail(EAGAIN);
 	if (n < 0 || (size_t)n < all - 1)
 		return n;
 	rc = order_urgent(fd, s, flags);
-	if (!rc && send_plain(fd, &end, flags) == 1) {
+	if (!rc && send_plain(fd, s, &end, flags) == 1) {
 		s->urgent_told = false;
 		return (ssize_t)all;
 	}
@@ -373,7 +376,7 @@ static ssize_t transmit(int fd, struct sock *s, const struct msghdr *msg, int fl
 	options_tell(fd, s);
 	if (flags & MSG_OOB)
 		return transmit_urgent(fd, s, &plain, flags & ~MSG_OOB);
-	n = take_back_urgent(fd, s) ? send_plain(fd, &plain, flags) : fail(EAGAIN);
+	n = take_back_urgent(fd, s) ? send_plain(fd, s, &plain, flags) : fail(EAGAIN);
 	if (!(flags & MSG_MORE) && s->more) {
 		options_more(s, false);
 		options_tell(fd, s);
@@ -386,7 +389,7 @@ static ssize_t send_octets(int fd, struct sock *s, const void *buf, size_t size,
 	struct iovec iov = { (void *)(uintptr_t)buf, size };
 	const struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-	if (s->kind == CONNECTED && !s->more && !s->orders_due &&
+	if (s->kind == CONNECTED && !s->more && !s->orders_due && !s->order_last &&
 	    !(flags & ~(MSG_NOSIGNAL | MSG_DONTWAIT)))
 		return sent(fd, syscall(SYS_sendto, fd, buf, size, flags | MSG_NOSIGNAL, NULL, 0),
 			    flags);
@@ -479,16 +482,83 @@ static int ready_to_receive(int fd)
 	return s ? ready(fd, s, false) : 0;
 }
 
+/* Kernels before 6.5 append pages to the message that was sent last, if nobody has read it: not to an order. So what
+ * comes behind one begins with a message of its own.
+ */
+static bool is_behind_order(int out)
+{
+	const struct sock *const s = find(out);
+
+	return s && s->order_last;
+}
+
+static ssize_t send_first(int out, const char *text, size_t n, int flags)
+{
+	const ssize_t sent_n = sent(
+		out, syscall(SYS_sendto, out, text, n, flags | MSG_NOSIGNAL, NULL, 0), 0);
+
+	if (sent_n > 0)
+		find(out)->order_last = false;
+	return sent_n;
+}
+
+/* -1 with ESPIPE: no file to read at a place. */
+static ssize_t send_first_of_file(int out, int in, off64_t *offset, size_t count)
+{
+	char text[FIRST_BYTES];
+	const off64_t at = offset ? *offset : syscall(SYS_lseek, in, 0, SEEK_CUR);
+	ssize_t n = at < 0 ? -1
+			   : syscall(SYS_pread64, in, text,
+				     count < sizeof(text) ? count : sizeof(text), at);
+
+	if (n <= 0)
+		return n;
+	n = send_first(out, text, (size_t)n, 0);
+	if (n > 0 && offset)
+		*offset += n;
+	else if (n > 0)
+		(void)syscall(SYS_lseek, in, n, SEEK_CUR);
+	return n;
+}
+
 PUBLIC ssize_t sendfile64(int out, int in, off64_t *offset, size_t count)
 {
 	const int error = ready_to_send(out);
+	ssize_t n;
 
-	return error ? fail(error) : syscall(SYS_sendfile, out, in, offset, count);
+	if (error)
+		return fail(error);
+	if (is_behind_order(out)) {
+		n = send_first_of_file(out, in, offset, count);
+		if (n >= 0 || errno != ESPIPE)
+			return n;
+	}
+	return syscall(SYS_sendfile, out, in, offset, count);
 }
 
 PUBLIC ssize_t sendfile(int out, int in, off_t *offset, size_t count)
 {
 	return sendfile64(out, in, offset, count);
+}
+
+/* A pipe gives what it has once: so there is to be room for it. 0: splice() knows better. */
+static ssize_t send_first_of_pipe(int out, int in, size_t len, unsigned flags)
+{
+	char text[FIRST_BYTES];
+	const int rc = wait_for_room(out, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0);
+	struct pollfd p = { .fd = out, .events = POLLOUT };
+	ssize_t n;
+
+	if (rc && rc != -EAGAIN)
+		return fail(rc);
+	if (syscall(SYS_ppoll, &p, 1, &(struct timespec){ 0 }, NULL, 0) != 1)
+		return fail(EAGAIN);
+	p = (struct pollfd){ .fd = in, .events = POLLIN };
+	if (flags & SPLICE_F_NONBLOCK &&
+	    syscall(SYS_ppoll, &p, 1, &(struct timespec){ 0 }, NULL, 0) != 1)
+		return fail(EAGAIN);
+	n = syscall(SYS_read, in, text, len < sizeof(text) ? len : sizeof(text));
+	return n > 0 ? send_first(out, text, (size_t)n, 0) : n < 0 && errno == EINVAL ? 0 : n;
 }
 
 PUBLIC ssize_t splice(int in, off64_t *in_at, int out, off64_t *out_at, size_t len, unsigned flags)
@@ -500,6 +570,11 @@ PUBLIC ssize_t splice(int in, off64_t *in_at, int out, off64_t *out_at, size_t l
 		error = ready_to_receive(in);
 	if (error)
 		return fail(error);
+	if (is_behind_order(out)) {
+		n = send_first_of_pipe(out, in, len, flags);
+		if (n)
+			return n;
+	}
 	n = syscall(SYS_splice, in, in_at, out, out_at, len, flags);
 	return find(in) ? received(in, n) : n;
 }
@@ -515,7 +590,7 @@ static int unsent(int fd, const struct sock *s, bool not_sent, int *ret)
 
 	if (s->kind == NEW || s->kind == LISTENING || syscall(SYS_ioctl, fd, SIOCOUTQ, &unread))
 		return s->kind == LISTENING ? (int)fail(EINVAL) : (*ret = 0);
-	if (s->name.id && !tcpfsm_info(NULL, s->name.id, &info))
+	if (s->name.id && !tcpfsm_info(daemon_path, s->name.id, &info))
 		more = info.send_queue_bytes - (not_sent ? info.unacked_bytes : 0);
 	more += (uint64_t)unread;
 	*ret = more < INT_MAX ? (int)more : INT_MAX;

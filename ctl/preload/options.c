@@ -194,14 +194,16 @@ void options_keys(const struct sock *s, char *keys, size_t size)
 /* It takes effect at once. What the connection is by then is not the program's concern. */
 static void tell_daemon(const struct sock *s, const struct word *w, int v)
 {
-	const struct tcpfsm_listener self = { .local = s->bound, .v6only = s->v6only };
+	const struct tcpfsm_listener self = { .path = daemon_path,
+					      .local = s->bound,
+					      .v6only = s->v6only };
 	char value[VALUE_BYTES];
 
 	w->value(v, value);
 	if (s->kind == LISTENING)
 		(void)tcpfsm_set_listener(&self, w->key, value);
 	else if ((s->kind == CONNECTED || s->kind == CONNECTING) && !w->handshake)
-		(void)tcpfsm_set(NULL, s->name.id, w->key, value);
+		(void)tcpfsm_set(daemon_path, s->name.id, w->key, value);
 }
 
 static void keep_and_tell(struct sock *s, int level, int name, int value)
@@ -234,13 +236,14 @@ static int marker(bool again)
 	return fd;
 }
 
-int give_order(int fd, enum tcpfsm_order order)
+int give_order(int fd, struct sock *s, enum tcpfsm_order order)
 {
 	const int e = errno;
 	int rc = is_sandboxed() ? -EPERM : tcpfsm_order(fd, order, marker(false));
 
 	if (rc == -EBADF && !is_sandboxed())
 		rc = tcpfsm_order(fd, order, marker(true));
+	s->order_last |= !rc;
 	errno = e;
 	return rc;
 }
@@ -271,15 +274,15 @@ static const struct ordered {
   ordered_cork = { TCPFSM_CORK, TCPFSM_UNCORK, "Cork", "yes", "no" };
 
 /* True: the daemon has it as it is here. */
-static bool is_told(int fd, const struct sock *s, const struct ordered *o, bool want, bool *told)
+static bool is_told(int fd, struct sock *s, const struct ordered *o, bool want, bool *told)
 {
 	int rc;
 
 	if (*told == want)
 		return true;
-	rc = give_order(fd, want ? o->on : o->off);
+	rc = give_order(fd, s, want ? o->on : o->off);
 	if (rc == -EAGAIN && o->key)
-		rc = tcpfsm_set(NULL, s->name.id, o->key, want ? o->on_value : o->off_value);
+		rc = tcpfsm_set(daemon_path, s->name.id, o->key, want ? o->on_value : o->off_value);
 	if (rc == -EAGAIN)
 		return false;
 	*told = want; /* or the connection is gone */
@@ -530,7 +533,7 @@ static int give_congestion(const struct sock *s, void *value, socklen_t *len)
 	struct tcpfsm_info info;
 
 	if (o ? o->value == NEWRENO
-	      : s->name.id && !tcpfsm_info(NULL, s->name.id, &info) &&
+	      : s->name.id && !tcpfsm_info(daemon_path, s->name.id, &info) &&
 			    !strcmp(info.congestion_control, "newreno"))
 		(void)strcpy(name, "reno");
 	return give_option(name, sizeof(name), value, len);

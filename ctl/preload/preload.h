@@ -54,6 +54,7 @@ struct sock {
 	bool more; /* MSG_MORE: the daemon is to wait for the rest */
 	bool orders_due; /* the daemon has not been told all of what follows */
 	bool cork_told, nodelay_told, resets_told; /* as the daemon has it */
+	bool order_last; /* nothing was written behind the last order */
 	bool urgent_told; /* that the next octet is urgent; it was not written yet */
 	int sndbuf; /* SO_SNDBUF without TCP_NOTSENT_LOWAT; 0: that never was */
 	bool forked; /* another process may have it, too */
@@ -70,6 +71,9 @@ static inline long fail(int rc)
 	errno = rc < 0 ? -rc : rc;
 	return -1;
 }
+
+/* $TCPFSM_SOCKET and $TCPFSM_ONLY, as the program was started: many a server clears its environment. May be NULL. */
+extern const char *daemon_path, *only_meant;
 
 /* ---- table.c: which descriptors are ours ---- */
 
@@ -146,7 +150,7 @@ void options_connected(int fd, struct sock *s);
 /* Before octets go: what was set and not told yet. */
 void options_tell(int fd, struct sock *s);
 /* In line with the octets. -EAGAIN: no room. */
-int give_order(int fd, enum tcpfsm_order order);
+int give_order(int fd, struct sock *s, enum tcpfsm_order order);
 /* An accepted socket has what its listener has. */
 void options_inherit(int fd, struct sock *s, const struct sock *listener);
 /* SO_ERROR: read once, then forgotten. */

@@ -3,11 +3,14 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 
 #include "ctl/preload/preload.h"
 
 enum { HIDDEN_FROM = 512 };
+
+const char *daemon_path, *only_meant;
 
 static _Atomic(struct sock *) socks[FDS_MAX];
 static atomic_int highest = -1;
@@ -33,8 +36,17 @@ static void after_fork(void)
 	(void)pthread_mutex_unlock(&lock);
 }
 
+static char *copy_of(const char *name)
+{
+	const char *const value = getenv(name);
+
+	return value ? strdup(value) : NULL;
+}
+
 __attribute__((constructor)) static void start(void)
 {
+	daemon_path = copy_of("TCPFSM_SOCKET");
+	only_meant = copy_of("TCPFSM_ONLY");
 	self = (pid_t)syscall(SYS_getpid);
 	(void)pthread_atfork(before_fork, after_fork, after_fork);
 }

@@ -897,6 +897,52 @@ print(n, flush=True)
     assert 15000 < max(map(int, windows)) <= 30000, windows
 
 
+def test_cork_and_sendfile(lab):
+    """As a web server answers: more than any buffer holds between the cork and its end, and files right behind an order. No answer
+    waits for a timer, and no octet is lost or added. The program has cleared its environment, as nginx does."""
+    d = lab.daemon(CONF)
+    path, _ = blob(lab, size=1 << 20)
+    listener = lab.listen('10.9.0.1', 9000)
+    p = lab.popen('server', python(lab, d, '''
+import os, socket, sys
+T = socket.IPPROTO_TCP
+f = open(sys.argv[1], 'rb')
+os.environ.clear()
+s = socket.create_connection(('10.9.0.1', 9000))
+def file(n):
+    at = 0
+    while at < n: at += os.sendfile(s.fileno(), f.fileno(), at, n - at)
+r, w = os.pipe()
+for i in range(20):
+    s.setsockopt(T, socket.TCP_CORK, 1)
+    s.send(b'head')
+    file(1 << 20)
+    s.setsockopt(T, socket.TCP_CORK, 0)
+    s.recv(1)
+    s.setsockopt(T, socket.TCP_CORK, 1)
+    file(70000)
+    s.setsockopt(T, socket.TCP_CORK, 0)
+    s.recv(1)
+    s.setsockopt(T, socket.TCP_NODELAY, i % 2)
+    assert os.write(w, bytes(range(100))) == 100
+    n = 100
+    while n: n -= os.splice(r, s.fileno(), n)
+    s.recv(1)
+''', path), stdout=subprocess.PIPE, text=True)
+    c, _ = listener.accept()
+    text = path.read_bytes()
+    want = (b'head' + text, text[:70000], bytes(range(100)))
+    slow = 0
+    for i in range(60):
+        start = time.monotonic()
+        got = c.recv(len(want[i % 3]), socket.MSG_WAITALL)
+        slow += time.monotonic() - start > 0.19
+        assert got == want[i % 3], (i, len(got))
+        c.sendall(b'.')
+    p.wait(10)
+    assert slow < 20 * (SLOW > 1) + 5, f'{slow} of 60 answers took as long as a timer'
+
+
 def test_corks_without_end(lab):
     """TCP_CORK and MSG_MORE as often as a program likes: each answer of two writes is a segment."""
     d = lab.daemon(CONF)
