@@ -126,7 +126,6 @@ static void undo(struct engine *e, struct tcb *t, struct recovery *r)
 	t->cc.recover = t->snd.una;
 	t->cc.frto = FRTO_NONE;
 	t->cc.dup_acks = 0;
-	t->rtt.backoffs = 0;
 	r->undo.armed = r->undo.eifel = false;
 	r->rack.rtt_us = 0; /* the ACK of the original passed for one of what was sent again */
 	if (r->logging)
