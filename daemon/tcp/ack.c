@@ -66,10 +66,9 @@ static void recovery_over(struct tcb *t)
 		t->cc.reo_steps = 0;
 }
 
-static void congestion_acked(struct engine *e, struct tcb *t, uint32_t acked)
+/* SND.UNA was `before`. */
+static void congestion_acked(struct engine *e, struct tcb *t, seqno before, uint32_t acked)
 {
-	const seqno before = seq_add(t->snd.una, UINT32_MAX - acked + 1);
-
 	if (t->cc.recovering && recovery_board(e, t))
 		sack_recovery_acked(t);
 	else if (t->cc.recovering)
@@ -128,7 +127,8 @@ static void keep_behind(struct tcb *t)
 void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno ack)
 {
 	const uint32_t syn = tcb_syn_acked(t) ? 0 : 1;
-	const uint32_t n = seq_sub(ack, t->snd.una) - syn;
+	const seqno before = t->snd.una;
+	const uint32_t n = seq_sub(ack, before) - syn;
 	const uint32_t text = min_u32(n, t->sendq.used);
 
 	end_backoff(t);
@@ -154,7 +154,7 @@ void tcb_acked(struct engine *e, struct tcb *t, const struct segment *seg, seqno
 		tcb_arrived_at_once(t, text);
 	if (t->hole.trial)
 		tcb_trial_acked(e, t, text);
-	congestion_acked(e, t, n);
+	congestion_acked(e, t, before, n);
 	keep_behind(t);
 	restart_timers(e, t);
 	tcb_tell_room(e, t);
