@@ -84,8 +84,7 @@ void window_read(const struct engine *e, struct tcb *t, uint32_t n)
 	struct sizing *const z = &t->rcv.sizing;
 
 	z->read = z->read < CC_WINDOW_MAX ? z->read + n : z->read;
-	if (personality_initial_bytes(t))
-		grow(e, t, n);
+	grow(e, t, n);
 	if (vtime_since(e->now, z->since) < (z->rtt_us ? z->rtt_us : rtt_smoothed_us(t)))
 		return;
 	z->before = z->read;
@@ -97,14 +96,14 @@ void window_read(const struct engine *e, struct tcb *t, uint32_t n)
 
 /* What is offered. */
 
-/* The right edge that could be offered now, were silly windows no matter. */
+/* The right edge that could be offered now, were silly windows no matter; left of rcv.adv: none that is new. */
 static seqno edge_of(const struct engine *e, const struct tcb *t)
 {
 	const uint32_t unread = t->recvq.unread + t->rcv.reserved;
 	const uint32_t room = t->rcv.limit > unread ? t->rcv.limit - unread : 0;
 	const uint64_t memory = recvq_room(&e->pool, &t->recvq);
 
-	return seq_max(t->rcv.adv, seq_add(t->rcv.nxt, memory < room ? (uint32_t)memory : room));
+	return seq_add(t->rcv.nxt, memory < room ? (uint32_t)memory : room);
 }
 
 /* MUST-39, RFC 9293 3.8.6.2.2: the edge moves by a segment or half the buffer, or not at all. */
