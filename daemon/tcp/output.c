@@ -551,6 +551,7 @@ static void sent(struct engine *e, struct tcb *t, const struct plan *p)
 	if (p->tail) {
 		t->tlp.out = true;
 		t->tlp.again = again;
+		t->tlp.unmeasured = true;
 		t->tlp.end = t->snd.nxt;
 		e->counters.tlp_probes++;
 	}

@@ -149,6 +149,7 @@ static bool eifel_says_spurious(const struct tcb *t, struct recovery *r, const s
 
 /* Tail loss probes: RFC 8985 7. */
 
+/* RFC 8985 7.3 forbids a second probe while one is out, and without a round trip measured since. */
 static void schedule_probe(struct engine *e, struct tcb *t, const struct recovery *r)
 {
 	uint64_t us = 2ULL * rtt_smoothed_us(t) + PROBE_SLACK_US;
@@ -156,8 +157,9 @@ static void schedule_probe(struct engine *e, struct tcb *t, const struct recover
 
 	timer_clear(t, TIMER_LOSS_PROBE);
 	if (tcb_flight(t) == 0 || t->cc.recovering || r->board.sacked || r->board.lost ||
-	    t->tlp.out || seq_lt(t->snd.una, t->cc.recover) || t->rtt.srtt_8 == 0 ||
-	    t->rtt.backoffs || t->snd.wnd == 0 || !vtime_is_set(t->timers[TIMER_RETRANSMISSION]))
+	    t->tlp.out || t->tlp.unmeasured || seq_lt(t->snd.una, t->cc.recover) ||
+	    t->rtt.srtt_8 == 0 || t->rtt.backoffs || t->snd.wnd == 0 ||
+	    !vtime_is_set(t->timers[TIMER_RETRANSMISSION]))
 		return;
 	/* RFC 8985 7.2 has it for one segment; less than two full ones may wait as well (SHLD-19). */
 	if (tcb_flight(t) < 2 * t->snd.mss)

@@ -212,6 +212,7 @@ static const uint16_t flags[] = {
 	FLAG(uto.owed),
 	FLAG(tlp.out),
 	FLAG(tlp.again),
+	FLAG(tlp.unmeasured),
 #undef FLAG
 };
 /* clang-format on */

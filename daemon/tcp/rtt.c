@@ -74,6 +74,7 @@ void rtt_sample(struct tcb *t, vtime now, uint64_t sample_us)
 		(uint32_t)(sample_us < SAMPLE_MAX_US ? sample_us : SAMPLE_MAX_US), 1);
 
 	keep_least(t, now, us);
+	t->tlp.unmeasured = false;
 	if (t->rtt.srtt_8 == 0) { /* RFC 6298 2.2 */
 		t->rtt.srtt_8 = 8 * us;
 		t->rtt.var_4 = 2 * us;

@@ -154,6 +154,7 @@ struct tcb {
 	struct { /* the last tail loss probe, RFC 8985 7: looked at when all has arrived, too */
 		bool out; /* it is not known yet what became of it */
 		bool again; /* it repeated text: TLP.is_retrans */
+		bool unmeasured; /* no round trip was measured since: no other one goes */
 		seqno end; /* SND.NXT behind it: TLP.end_seq */
 	} tlp;
 	struct {
