@@ -139,6 +139,7 @@ struct worker {
 	unsigned returns_left; /* times to look for it, unless something happens */
 	bool again; /* work was left for the next wakeup */
 	bool more; /* frames may be waiting that no event will tell of */
+	unsigned unexpired; /* wakeups since timers were looked at */
 	bool ended; /* leave the loop */
 	vtime armed; /* when the timer will fire: never later than it should */
 	uint64_t realtime_offset_us; /* CLOCK_REALTIME - CLOCK_MONOTONIC */

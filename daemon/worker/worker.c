@@ -133,6 +133,17 @@ static void save_memory(struct worker *w)
 		return_memory(w);
 }
 
+/* A timer that is due waits for what has arrived already: an ACK that waits in the ring makes a
+ * retransmission needless, though we come late. Not for ever, since there may always be more.
+ */
+static void expire(struct worker *w)
+{
+	if (w->more && ++w->unexpired < CATCH_UP_MAX)
+		return;
+	w->unexpired = 0;
+	engine_expire(w->engine, w->host.now);
+}
+
 /* Output can make reports, and reports output; what is left after some rounds waits for the next
  * wakeup, which comes at once.
  */
@@ -143,7 +154,7 @@ static void worker_pump(struct worker *w)
 	w->again = false;
 	worker_tell_mtus(w);
 	worker_send_neigh_answers(w);
-	engine_expire(w->engine, w->host.now);
+	expire(w);
 	for (unsigned i = 0; i < ROUNDS_MAX; i++) {
 		served = worker_serve_reports(w);
 		if (i && !served)
@@ -234,6 +245,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 	w->armed = VTIME_NEVER;
 	begin_wakeup(w);
+	check_link(w, worker_receive(w));
 	worker_pump(w);
 }
 

@@ -264,7 +264,8 @@ def test_two_hundred_processes_a_second(lab):
     print(f'# {n / took:.0f} processes a second, {n / used:.0f} in one of processor time')
     assert n * SLOW > 200 * used, (n, used)
     until(lambda: not d.connections(), 10, 'all connections end')
-    until(lambda: descriptors() == before, 10, f'as many descriptors as before, {before}')  # a control client's too
+    # A control client's, which was about to go, may have counted before.
+    until(lambda: all(n <= b for n, b in zip(descriptors(), before)), 10, f'no more descriptors than before, {before}')
     assert children(spawner) == [], 'zombies'
 
 
