@@ -60,7 +60,9 @@ int ring_init(struct ring *r, int fd, uint32_t slot_bytes, uint32_t slots, uint3
 	}
 	if (rc)
 		return rc;
-	map = mmap(NULL, (size_t)slots * slot_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	/* The kernel has the memory already: populated, it is counted as ours from the beginning. */
+	map = mmap(NULL, (size_t)slots * slot_bytes, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (map == MAP_FAILED)
 		return -errno;
 	r->map = map;

@@ -63,10 +63,12 @@ static void put_pieces(struct worker *w, struct link *l, const struct segment *s
 		put_segment(w, l, &piece, path, false);
 }
 
-/* To who may not exist: not worth a question to the kernel, which a flood would make us ask for each SYN. */
-static bool is_first_answer(const struct segment *seg)
+/* To who may not exist: not worth a question to the kernel, which a flood would make us ask for each of its
+ * segments.
+ */
+static bool may_be_to_nobody(const struct segment *seg)
 {
-	return (seg->ctl & (CTL_SYN | CTL_ACK)) == (CTL_SYN | CTL_ACK);
+	return seg->ctl & CTL_RST || (seg->ctl & (CTL_SYN | CTL_ACK)) == (CTL_SYN | CTL_ACK);
 }
 
 static void send_segment(struct worker *w, const struct segment *seg)
@@ -74,8 +76,8 @@ static void send_segment(struct worker *w, const struct segment *seg)
 	const struct flow *const flow = &seg->flow;
 	const struct path *path;
 
-	if (is_first_answer(seg) && netview_may_leave(w->view, &flow->remote.addr, flow->scope,
-						      &flow->local.addr, w->host.now.us)) {
+	if (may_be_to_nobody(seg) && netview_may_leave(w->view, &flow->remote.addr, flow->scope,
+						       &flow->local.addr, w->host.now.us)) {
 		put_pieces(w, w->rawip, seg, &nowhere);
 		return;
 	}

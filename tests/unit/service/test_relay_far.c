@@ -355,11 +355,11 @@ static void the_choice_goes_by_order_room_and_health(void **state)
 	backend_connected(cfg, l, 2);
 	assert_int_equal(relay_config_choose(cfg, l, now, 0, &full), 2);
 	assert_int_equal(cfg->backends[2].failed, 1);
-	limits_unref(l);
 	relay_config_free(cfg);
 	assert_int_equal(relay_config_new("down=0,10.0.0.1:1,10.0.0.1:2", &cfg, NULL), 0);
 	backend_failed(cfg, l, 0, now);
 	assert_int_equal(relay_config_choose(cfg, l, now, 0, &full), 0);
+	limits_unref(l);
 	relay_config_free(cfg);
 }
 
