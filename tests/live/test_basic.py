@@ -314,9 +314,12 @@ def test_wireshark_finds_no_fault(lab, offloads=True):
         bad = lab.tshark(path, '-o', 'tcp.check_checksum:TRUE', '-o', 'ip.check_checksum:TRUE', '-Y',
                          'ip.src==10.9.0.2 && (tcp.checksum.status!=1 || ip.checksum.status!=1)')
         assert bad == '', bad
-    bad = lab.tshark(path, '-Y', 'ip.src==10.9.0.2 && (_ws.malformed || tcp.analysis.retransmission || tcp.analysis.lost_segment'
+    bad = lab.tshark(path, '-Y', 'ip.src==10.9.0.2 && (_ws.malformed || tcp.analysis.lost_segment'
                                  ' || tcp.analysis.duplicate_ack || tcp.analysis.zero_window)')
     assert bad == '', bad
+    # A peer that does not run for some milliseconds makes a tail loss probe due.
+    again = lab.tshark(path, '-Y', 'ip.src==10.9.0.2 && tcp.analysis.retransmission').splitlines()
+    assert len(again) <= (1 if SLOW == 1 else 3), again
 
 
 if __name__ == '__main__':
