@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 
-from lab import TCPFSMCTL, pump, read_all, run, until, variants
+from lab import SLOW, TCPFSMCTL, pump, read_all, run, until, variants
 
 SERVICES = '''
 [Tcp]
