@@ -841,7 +841,7 @@ def test_who_says_nothing_is_accepted_later(lab):
     seconds = int(3 * SLOW)  # in which all but the last are to have their turn
     d = lab.daemon(CONF)
     p = lab.popen('server', python(lab, d, f'''
-import socket
+import select, socket
 l = socket.socket()
 l.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, {seconds})
 l.bind(('10.9.0.2', 9000))
@@ -849,6 +849,7 @@ l.listen()
 print('ready', flush=True)
 while True:
     c, who = l.accept()
+    select.select([c], [], [], 0.5)  # what the wait was for comes right behind
     print(who[1], c.recv(10, socket.MSG_DONTWAIT), flush=True)
 '''), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert p.stdout.readline() == 'ready\n'
