@@ -885,6 +885,7 @@ static void part_closing(void)
 	(void)setsockopt(s, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 	(void)setsockopt(s, SOL_SOCKET, SO_LINGER, &(const struct linger){ 0 }, sizeof(at_once));
 	(void)!write(s, "abc", 3);
+	usleep(100000); /* taken back before the end, and seen so */
 	close(s);
 	told_end("linger of 0 taken back", id);
 
@@ -1451,6 +1452,7 @@ static void part_epoll(void)
 	e.events = EPOLLIN | EPOLLRDHUP | EPOLLET;
 	(void)epoll_ctl(ep, EPOLL_CTL_ADD, s, &e);
 	(void)!write(s, "x", 1);
+	(void)await(s, POLLHUP, POLLHUP); /* it may come in two steps */
 	told_epoll("edge: reset", ep, WAIT_MS);
 	told_soerror("edge: reset", s);
 	close(s);
