@@ -102,6 +102,11 @@ bool pool_is_scarce(const struct pool *p)
 	return is_shared(p, CHUNK_RECEIVE);
 }
 
+bool pool_is_filling(const struct pool *p)
+{
+	return p->sending >= (p->chunks_max - p->reserve) / 4 && p->holders >= 2;
+}
+
 static uint32_t chunk_take(struct pool *p, enum chunk_use use, uint32_t key, uint32_t held)
 {
 	uint32_t id;
@@ -192,6 +197,13 @@ uint32_t sendq_put(struct pool *p, struct sendq *q, const uint8_t *data, uint32_
 		done += n;
 	}
 	return done;
+}
+
+uint32_t sendq_spare(const struct sendq *q)
+{
+	const uint32_t off = q->head ? offset_of(q->origin, sendq_end(q)) : 0;
+
+	return q->head && off == 0 ? 0 : CHUNK_BYTES - off;
 }
 
 void sendq_clear(struct pool *p, struct sendq *q)

@@ -689,6 +689,6 @@ static inline void tcb_arrived_at_once(struct tcb *t, uint32_t octets)
 /* user_calls.c */
 void tcb_close_now(struct engine *e, struct tcb *t, enum cause cause);
 /* Is there so much room to send that its user is worth waking? */
-bool tcb_send_room(const struct tcb *t);
+bool tcb_send_room(const struct engine *e, const struct tcb *t);
 /* Who waits for room hears of it, when there is some. */
 void tcb_tell_room(struct engine *e, struct tcb *t);

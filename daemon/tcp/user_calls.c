@@ -80,13 +80,17 @@ int engine_connect(struct engine *e, vtime now, const struct conn_open *open, co
 enum { SEND_LEAST_BYTES = 1 << 16 };
 
 /* How much the queue takes: what the window lets go in a round trip and as much again, so that there is
- * always something to send, and not all of SendBuffer for a path that takes an hour to carry it.
+ * always something to send, and not all of SendBuffer for a path that takes an hour to carry it. When many
+ * send, no more waits than the peer takes: those that read nothing would have the chunks of those that read.
  */
-static uint32_t send_most(const struct tcb *t)
+static uint32_t send_most(const struct engine *e, const struct tcb *t)
 {
 	const uint32_t needed = max_u32(SEND_LEAST_BYTES, 2 * t->cc.cwnd);
+	const uint32_t held = t->sendq.used + sendq_spare(&t->sendq);
+	const uint32_t goes = min_u32(2 * t->cc.cwnd, t->snd.wnd);
+	const bool filling = pool_is_filling(&e->pool);
 
-	return min_u32(t->params->send_buffer_bytes, needed);
+	return min_u32(t->params->send_buffer_bytes, filling ? max_u32(held, goes) : needed);
 }
 
 static uint32_t unsent(const struct tcb *t)
@@ -96,9 +100,9 @@ static uint32_t unsent(const struct tcb *t)
 	return used - min_u32(seq_ahead(t->snd.nxt, t->sendq.front), used);
 }
 
-static uint32_t send_room(const struct tcb *t)
+static uint32_t send_room(const struct engine *e, const struct tcb *t)
 {
-	const uint32_t most = send_most(t), used = t->sendq.used;
+	const uint32_t most = send_most(e, t), used = t->sendq.used;
 	const uint32_t lowat = t->params->not_sent_lowat_bytes;
 	const uint32_t room = most > used ? most - used : 0, waits = lowat ? unsent(t) : 0;
 
@@ -106,9 +110,9 @@ static uint32_t send_room(const struct tcb *t)
 }
 
 /* Enough of it to be worth telling. */
-bool tcb_send_room(const struct tcb *t)
+bool tcb_send_room(const struct engine *e, const struct tcb *t)
 {
-	const uint32_t most = send_most(t), used = t->sendq.used;
+	const uint32_t most = send_most(e, t), used = t->sendq.used;
 	const uint32_t lowat = t->params->not_sent_lowat_bytes;
 
 	return used < most && (used == 0 || most - used >= most / 4) &&
@@ -117,7 +121,7 @@ bool tcb_send_room(const struct tcb *t)
 
 void tcb_tell_room(struct engine *e, struct tcb *t)
 {
-	if (!t->want_writable || !tcb_send_room(t))
+	if (!t->want_writable || !tcb_send_room(e, t))
 		return;
 	t->want_writable = false;
 	list_remove(&t->waiting);
@@ -159,7 +163,7 @@ int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t 
 	rc = may_send(t);
 	if (rc)
 		return rc;
-	room = send_room(t);
+	room = send_room(e, t);
 	offered = len < room ? (uint32_t)len : room;
 	taken = sendq_put(&e->pool, &t->sendq, data, offered);
 	if (taken)
