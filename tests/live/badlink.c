@@ -8,7 +8,8 @@
  *
  * N are permille of the frames, each way; those that are neither IPv4 nor IPv6 do not suffer. burst: begins to
  * lose ten in a row. reorder: is held for `held` longer. jitter alone does not reorder. rate has a queue that
- * drops at its end. Says `ready`; when it is ended, what it did, as JSON. The same seed chooses the same frames.
+ * drops at its end. Says `ready`; when it is ended, what it did, as JSON. The same seed chooses the same frames,
+ * the n-th of each way, whatever happened to those before and however many of ARP there were.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -54,7 +55,9 @@ static int sock[2];
 static volatile sig_atomic_t ended;
 
 static struct way {
-	uint64_t rng, last_ns, busy_ns;
+	uint64_t seed; /* of what is chosen */
+	uint64_t seen; /* frames of IPv4 and IPv6 that came, those that are lost included */
+	uint64_t last_ns, busy_ns;
 	unsigned burst_left;
 	uint64_t frames, lost, doubled, corrupted, held, dropped;
 } way[2];
@@ -67,19 +70,23 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
 }
 
-/* splitmix64. */
-static uint64_t rnd(struct way *w)
+/* What is drawn for a frame, each by itself. A frame's double has its own. */
+enum draw { LOSS, BURST_BEGINS, DOUBLE, JITTER, REORDER, CORRUPT, OCTET, BIT, DRAWS };
+
+/* Of the frame that was seen last: splitmix64 at that place of its sequence. */
+static uint64_t rnd(const struct way *w, enum draw what, bool again)
 {
-	uint64_t z = w->rng += 0x9e3779b97f4a7c15U;
+	const uint64_t n = (w->seen * 2 + again) * DRAWS + (uint64_t)what;
+	uint64_t z = (w->seed << 40) + n * 0x9e3779b97f4a7c15U;
 
 	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9U;
 	z = (z ^ z >> 27) * 0x94d049bb133111ebU;
 	return z ^ z >> 31;
 }
 
-static bool chance(struct way *w, uint64_t permille)
+static bool chance(const struct way *w, enum draw what, bool again, uint64_t permille)
 {
-	return rnd(w) % 1000 < permille;
+	return rnd(w, what, again) % 1000 < permille;
 }
 
 static bool earlier(const struct frame *a, const struct frame *b)
@@ -142,13 +149,14 @@ static bool finish_checksum(uint8_t *octets, size_t len)
 }
 
 /* One bit behind the addresses of the link layer. */
-static void corrupt(struct way *w, uint8_t *octets, size_t len)
+static void corrupt(struct way *w, bool again, uint8_t *octets, size_t len)
 {
 	const size_t first = sizeof(struct virtio_net_hdr) + ETH;
 
 	if (len <= first || !finish_checksum(octets, len))
 		return;
-	octets[first + rnd(w) % (len - first)] ^= (uint8_t)(1 << rnd(w) % 8);
+	octets[first + rnd(w, OCTET, again) % (len - first)] ^= (uint8_t)(1 << rnd(w, BIT, again) %
+										       8);
 	w->corrupted++;
 }
 
@@ -165,7 +173,7 @@ static uint64_t through_queue(struct way *w, uint64_t now, size_t len)
 	return w->busy_ns;
 }
 
-static void carry(unsigned from, const uint8_t *octets, size_t len, bool again)
+static void carry(unsigned from, const uint8_t *octets, size_t len, bool suffers, bool again)
 {
 	struct way *const w = &way[from];
 	uint64_t due = through_queue(w, now_ns(), len);
@@ -176,15 +184,15 @@ static void carry(unsigned from, const uint8_t *octets, size_t len, bool again)
 		return;
 	}
 	memcpy(f->octets, octets, len);
-	due += (opt.delay + (opt.jitter ? rnd(w) % opt.jitter : 0)) * 1000;
-	if (chance(w, opt.reorder)) {
+	due += (opt.delay + (opt.jitter ? rnd(w, JITTER, again) % opt.jitter : 0)) * 1000;
+	if (suffers && chance(w, REORDER, again, opt.reorder)) {
 		due += opt.held * 1000;
 		w->held++;
 	} else {
 		due = w->last_ns = due > w->last_ns ? due : w->last_ns;
 	}
-	if (chance(w, opt.corrupt))
-		corrupt(w, f->octets, len);
+	if (suffers && chance(w, CORRUPT, again, opt.corrupt))
+		corrupt(w, again, f->octets, len);
 	f->due_ns = due;
 	f->order = order++;
 	f->to = !from;
@@ -201,20 +209,21 @@ static void decide(unsigned from, const uint8_t *octets, size_t len)
 	if (len >= sizeof(struct virtio_net_hdr) + ETH)
 		memcpy(&type, octets + sizeof(struct virtio_net_hdr) + 12, 2);
 	if (type != htons(ETH_P_IP) && type != htons(ETH_P_IPV6)) {
-		carry(from, octets, len, false);
+		carry(from, octets, len, false, false);
 		return;
 	}
-	if (!w->burst_left && chance(w, opt.burst))
+	w->seen++;
+	if (!w->burst_left && chance(w, BURST_BEGINS, false, opt.burst))
 		w->burst_left = BURST;
-	if (w->burst_left || chance(w, opt.loss)) {
+	if (w->burst_left || chance(w, LOSS, false, opt.loss)) {
 		w->burst_left -= w->burst_left > 0;
 		w->lost++;
 		return;
 	}
-	carry(from, octets, len, false);
-	if (chance(w, opt.dup)) {
+	carry(from, octets, len, true, false);
+	if (chance(w, DOUBLE, false, opt.dup)) {
 		w->doubled++;
-		carry(from, octets, len, true);
+		carry(from, octets, len, true, true);
 	}
 }
 
@@ -314,7 +323,7 @@ int main(int argc, char **argv)
 			goto usage;
 	for (unsigned i = 0; i < 2; i++) {
 		sock[i] = open_interface(argv[1 + i]);
-		way[i].rng = opt.seed * 2 + i;
+		way[i].seed = opt.seed * 2 + i;
 	}
 	sigaction(SIGTERM, &act, NULL);
 	sigaction(SIGINT, &act, NULL);
