@@ -83,8 +83,9 @@ def test_exit_status_is_recorded(lab):
 
 
 def test_death_by_signal_resets(lab):
-    d = server(lab, script(lab, 'kill -KILL $$\n'))
+    d = server(lab, script(lab, 'read line; kill -KILL $$\n'))  # not before connect() has returned
     s = lab.connect('10.9.0.2', 80)
+    s.sendall(b'die\n')
     try:
         s.recv(1)
         raise AssertionError('no reset')
