@@ -171,7 +171,8 @@ static void a_network_that_is_quiet_again_is_like_any_other(void **state)
 
 	assert_int_not_equal(dropped_of(s, 0x0a420100, 100000, LINK_BUSY, now_us), 0);
 	now_us += SECOND / 2;
-	assert_int_equal(dropped_of(s, 0x0a420100, 1, LINK_BUSY, now_us), 1);
+	/* A few of them may be taken for ones that come again. */
+	assert_in_range(dropped_of(s, 0x0a420100, 100, LINK_BUSY, now_us), 80, 100);
 	now_us += 2 * SECOND;
 	assert_int_equal(dropped_of(s, 0x0a420100, 1, LINK_BUSY, now_us), 0);
 }
