@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "worker/shed.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,10 @@
 
 #include "base/siphash.h"
 
-enum { WORD_BITS = 64, HALVINGS_MAX = 16 };
+enum { WORD_BITS = 64, HALVINGS_MAX = 16, MAGNITUDES = 14 };
+/* Of all networks lately. */
+enum { CAN_BE_ANSWERED = SHED_FEW * SHED_COUNT_TURNS };
+static_assert(CAN_BE_ANSWERED < 1 << MAGNITUDES, "a network that sent more has no part in it");
 
 static int set_init(struct shed_set *s, uint32_t bits, uint64_t turn_us)
 {
@@ -40,20 +44,25 @@ static void set_turn(struct shed_set *s, uint64_t now_us)
 	s->turned_us = now_us;
 }
 
+/* Two bits in a word: it is one look, and a quarter of the words' bits may be set. */
+static uint64_t bits_of(uint64_t hash)
+{
+	return 1ULL << (hash >> 32) % WORD_BITS | 1ULL << (hash >> 40) % WORD_BITS;
+}
+
 static void set_put(struct shed_set *s, uint64_t hash, uint64_t now_us)
 {
-	const uint32_t bit = (uint32_t)(hash % s->bits);
-
 	set_turn(s, now_us);
-	s->newer[bit / WORD_BITS] |= 1ULL << bit % WORD_BITS;
+	s->newer[hash % (s->bits / WORD_BITS)] |= bits_of(hash);
 }
 
 static bool set_has(struct shed_set *s, uint64_t hash, uint64_t now_us)
 {
-	const uint32_t bit = (uint32_t)(hash % s->bits);
+	const size_t word = hash % (s->bits / WORD_BITS);
+	const uint64_t bits = bits_of(hash);
 
 	set_turn(s, now_us);
-	return (s->newer[bit / WORD_BITS] | s->older[bit / WORD_BITS]) >> bit % WORD_BITS & 1;
+	return (s->newer[word] & bits) == bits || (s->older[word] & bits) == bits;
 }
 
 int shed_init(struct shed *s)
@@ -111,23 +120,51 @@ static unsigned count_net(struct shed *s, const struct ipaddr *a)
 	return least;
 }
 
-/* What was counted long ago counts less. */
-static void forget(struct shed *s, uint64_t now_us)
+/* What a network may have sent lately, when those that sent no more are together to be as many as can be
+ * answered.
+ */
+static unsigned fair_share(const struct shed *s)
 {
-	const uint64_t n = (now_us - s->counted_us) / SHED_US;
+	uint32_t sums[MAGNITUDES] = { 0 }, all = 0;
+	unsigned share = SHED_NET_SYNS, k;
+
+	for (unsigned i = 0; i < SHED_NETS; i++) {
+		const unsigned n = s->nets[0][i];
+
+		if (n && n <= CAN_BE_ANSWERED)
+			sums[31 - __builtin_clz(n)] += n;
+	}
+	for (k = 0; k < MAGNITUDES && (all += sums[k]) <= CAN_BE_ANSWERED; k++)
+		share = (2U << k) - 1 > share ? (2U << k) - 1 : share;
+	return share;
+}
+
+static void halve(struct shed *s, uint64_t times)
+{
 	uint16_t *const all = s->nets[0];
+
+	for (unsigned i = 0; i < SHED_ROWS * SHED_NETS; i++)
+		all[i] = times < HALVINGS_MAX ? (uint16_t)(all[i] >> times) : 0;
+}
+
+/* What was counted long ago counts less. */
+static void turn(struct shed *s, uint64_t now_us)
+{
+	const uint64_t n = (now_us - s->turned_us) / SHED_TURN_US, turns = s->turns + n;
 
 	if (n == 0)
 		return;
-	for (unsigned i = 0; i < SHED_ROWS * SHED_NETS; i++)
-		all[i] = n < HALVINGS_MAX ? (uint16_t)(all[i] >> n) : 0;
+	if (turns >= SHED_COUNT_TURNS)
+		halve(s, turns / SHED_COUNT_TURNS);
+	s->turns = (unsigned)(turns % SHED_COUNT_TURNS);
+	s->net_syns = fair_share(s);
 	s->few = 0;
-	s->counted_us += n * SHED_US;
+	s->turned_us += n * SHED_TURN_US;
 }
 
 static bool is_welcome(struct shed *s, const struct ipaddr *a, enum link_pressure pressure)
 {
-	return count_net(s, a) <= SHED_NET_SYNS && (pressure == LINK_BUSY || s->few++ < SHED_FEW);
+	return count_net(s, a) <= s->net_syns && (pressure == LINK_BUSY || s->few++ < SHED_FEW);
 }
 
 bool shed_drops(struct shed *s, const struct flow *f, enum link_pressure pressure, uint64_t now_us)
@@ -140,7 +177,7 @@ bool shed_drops(struct shed *s, const struct flow *f, enum link_pressure pressur
 	hash = flow_hash(s, f);
 	if (set_has(&s->seen, hash, now_us))
 		return false;
-	forget(s, now_us);
+	turn(s, now_us);
 	if (is_welcome(s, a, pressure))
 		return false;
 	set_put(&s->seen, hash, now_us);

@@ -124,14 +124,53 @@ static void it_is_forgotten_who_was_here_long_ago(void **state)
 	}
 }
 
+/* A flood from 256 networks, for two seconds. */
+static uint64_t flood(struct shed *s, unsigned of_each, uint64_t now_us)
+{
+	for (unsigned i = 0; i < 20; i++, now_us += SHED_TURN_US)
+		for (uint32_t net = 0; net < 256; net++)
+			(void)dropped_of(s, 0x0a420000 | net << 8, of_each, LINK_FULL, now_us);
+	return now_us;
+}
+
 static void of_strangers_those_of_busy_networks_go_first(void **state)
 {
 	struct shed *const s = *state;
+	const uint64_t now_us = flood(s, 200, start_us);
 
 	/* Sets may err, though seldom. */
-	assert_in_range(dropped_of(s, 0x0a420100, 1000, LINK_BUSY, start_us),
-			1000 - 2 * SHED_NET_SYNS, 1000 - SHED_NET_SYNS);
-	assert_int_equal(dropped_of(s, 0xc0000200, SHED_NET_SYNS, LINK_BUSY, start_us), 0);
+	assert_in_range(dropped_of(s, 0x0a420100, 1000, LINK_FULL, now_us), 950, 1000);
+	assert_int_equal(dropped_of(s, 0xc0000200, 500, LINK_FULL, now_us), 0);
+}
+
+static void a_flood_is_known_for_one_in_two_turns(void **state)
+{
+	struct shed *const s = *state;
+
+	for (unsigned i = 0; i < 2; i++)
+		for (uint32_t net = 0; net < 256; net++)
+			(void)dropped_of(s, 0x0a420000 | net << 8, 200, LINK_FULL,
+					 start_us + i * SHED_TURN_US);
+	assert_int_equal(dropped_of(s, 0xc0000200, 200, LINK_FULL, start_us + 2 * SHED_TURN_US), 0);
+}
+
+/* Their share is what is left for networks like them: too little for all of this one's. */
+static void networks_that_send_alike_are_treated_alike(void **state)
+{
+	struct shed *const s = *state;
+	const uint64_t now_us = flood(s, 20, start_us);
+
+	assert_in_range(dropped_of(s, 0xc0000200, 500, LINK_BUSY, now_us), 500 - 255, 500 - 60);
+	assert_int_equal(dropped_of(s, 0xc0000300, 60, LINK_BUSY, now_us), 0);
+}
+
+static void a_few_of_each_network_may_come_however_many_they_are(void **state)
+{
+	struct shed *const s = *state;
+	const uint64_t now_us = flood(s, 6, start_us);
+
+	assert_int_equal(dropped_of(s, 0xc0000200, SHED_NET_SYNS, LINK_BUSY, now_us), 0);
+	assert_int_not_equal(dropped_of(s, 0xc0000200, 100, LINK_BUSY, now_us), 0);
 }
 
 /* From everywhere, a few of each network. */
@@ -146,7 +185,7 @@ static void when_it_is_full_only_a_few_strangers_are_answered(void **state)
 		answered += !drops(s, &a, LINK_FULL, start_us);
 	}
 	assert_in_range(answered, SHED_FEW, 2 * SHED_FEW);
-	assert_int_equal(dropped_of(s, 0xc6336400, 1, LINK_FULL, start_us + SHED_US), 0);
+	assert_int_equal(dropped_of(s, 0xc6336400, 1, LINK_FULL, start_us + SHED_TURN_US), 0);
 }
 
 static void a_syn_that_comes_again_is_answered(void **state)
@@ -170,10 +209,10 @@ static void a_network_that_is_quiet_again_is_like_any_other(void **state)
 	uint64_t now_us = start_us;
 
 	assert_int_not_equal(dropped_of(s, 0x0a420100, 100000, LINK_BUSY, now_us), 0);
-	now_us += SECOND / 2;
+	now_us += 2 * SECOND;
 	/* A few of them may be taken for ones that come again. */
 	assert_in_range(dropped_of(s, 0x0a420100, 100, LINK_BUSY, now_us), 80, 100);
-	now_us += 2 * SECOND;
+	now_us += 20 * SECOND;
 	assert_int_equal(dropped_of(s, 0x0a420100, 1, LINK_BUSY, now_us), 0);
 }
 
@@ -186,6 +225,9 @@ int main(void)
 		TEST(a_subnet_is_one_host),
 		TEST(it_is_forgotten_who_was_here_long_ago),
 		TEST(of_strangers_those_of_busy_networks_go_first),
+		TEST(a_flood_is_known_for_one_in_two_turns),
+		TEST(networks_that_send_alike_are_treated_alike),
+		TEST(a_few_of_each_network_may_come_however_many_they_are),
 		TEST(a_syn_that_comes_again_is_answered),
 		TEST(when_it_is_full_only_a_few_strangers_are_answered),
 		TEST(a_network_that_is_quiet_again_is_like_any_other),
