@@ -78,18 +78,26 @@ static void close_from(struct plumb *p)
 	p->from = -1;
 }
 
+void plumb_drop(struct plumb *p)
+{
+	const int fd = p->to >= 0 ? p->to : p->from;
+
+	free_event(&p->ev_to);
+	free_event(&p->ev_from);
+	if (fd >= 0)
+		(void)close(fd);
+	p->to = p->from = -1;
+}
+
+/* Without shutdown(), which would send a FIN first. */
 void plumb_reset(struct plumb *p)
 {
 	const struct linger at_once = { .l_onoff = 1 };
 	const int fd = p->to >= 0 ? p->to : p->from;
 
-	if (fd < 0)
-		return;
-	free_event(&p->ev_to);
-	free_event(&p->ev_from);
-	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-	(void)close(fd); /* without shutdown(), which would send a FIN first */
-	p->to = p->from = -1;
+	if (fd >= 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	plumb_drop(p);
 }
 
 void plumb_fini(struct plumb *p)
@@ -243,7 +251,7 @@ static void end_from(struct plumb *p)
 /* Who holds the other end of a socket may have made ours block. A descriptor that comes along finds no room, and
  * the kernel says so: the read has ended with the order's octet.
  */
-static ssize_t read_from(const struct plumb *p, uint8_t *buf, bool *ret_ordered)
+static ssize_t read_from(const struct plumb *p, uint8_t *buf, int flags, bool *ret_ordered)
 {
 	struct iovec iov = { buf, SERVICE_SCRATCH_BYTES };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
@@ -253,10 +261,28 @@ static ssize_t read_from(const struct plumb *p, uint8_t *buf, bool *ret_ordered)
 	if (!p->socket)
 		return read(p->from, buf, SERVICE_SCRATCH_BYTES);
 	if (!p->ordered)
-		return recv(p->from, buf, SERVICE_SCRATCH_BYTES, MSG_DONTWAIT);
-	n = recvmsg(p->from, &msg, MSG_DONTWAIT);
+		return recv(p->from, buf, SERVICE_SCRATCH_BYTES, flags | MSG_DONTWAIT);
+	n = recvmsg(p->from, &msg, flags | MSG_DONTWAIT);
 	*ret_ordered = n > 0 && msg.msg_flags & MSG_CTRUNC;
 	return n;
+}
+
+uint8_t plumb_last_order(const struct plumb *p, uint8_t one, uint8_t other)
+{
+	const int start = 0, nowhere = -1;
+	uint8_t *const buf = p->session->host->scratch;
+	uint8_t last = 0;
+	bool ordered;
+	ssize_t n;
+
+	/* Each look begins where the last one ended. */
+	if (p->from < 0 || setsockopt(p->from, SOL_SOCKET, SO_PEEK_OFF, &start, sizeof(start)))
+		return 0;
+	while ((n = read_from(p, buf, MSG_PEEK, &ordered)) > 0 || (n < 0 && errno == EINTR))
+		if (n > 0 && ordered && (buf[n - 1] == one || buf[n - 1] == other))
+			last = buf[n - 1];
+	(void)setsockopt(p->from, SOL_SOCKET, SO_PEEK_OFF, &nowhere, sizeof(nowhere));
+	return last;
 }
 
 enum pulled {
@@ -276,8 +302,11 @@ static enum pulled send_text(struct plumb *p, const uint8_t *data, size_t len)
 	}
 	if (taken == len)
 		return PULL_MORE;
-	if (hold(p, data + taken, len - taken))
+	if (hold(p, data + taken, len - taken)) {
+		if (p->held_up)
+			p->held_up(p);
 		return PULL_FULL;
+	}
 	session_abort(p->session); /* rather than a stream with a hole */
 	return PULL_STOP;
 }
@@ -288,7 +317,7 @@ static enum pulled pull_once(struct plumb *p)
 	struct session *const s = p->session;
 	uint8_t *const buf = s->host->scratch;
 	bool ordered;
-	const ssize_t n = read_from(p, buf, &ordered);
+	const ssize_t n = read_from(p, buf, 0, &ordered);
 	enum pulled pulled = PULL_MORE;
 	uint8_t order;
 

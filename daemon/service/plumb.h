@@ -27,6 +27,8 @@ struct plumb {
 	/* A message of one octet came with a descriptor: see base/stream_order.h. Of a socket only; p stands after it.
 	 * NULL: nobody gives orders. */
 	void (*ordered)(struct plumb *p, uint8_t order);
+	/* The send buffer is full: `from` is not read until it has room. p stands after it. May be NULL. */
+	void (*held_up)(struct plumb *p);
 	/* `from` is at its end, and everything read is in the send buffer. Last thing of a call. */
 	void (*from_ended)(struct plumb *p);
 	/* `to` refuses: nobody reads there. Not from within plumb_text(). May be NULL. */
@@ -39,8 +41,13 @@ struct plumb {
 /* Descriptors must not block; they are given away when it succeeds. p is zeroed but for callbacks. */
 int plumb_init(struct plumb *p, struct session *s, int to, int from);
 void plumb_fini(struct plumb *p);
-/* A socket: its other end gets a RST instead of a FIN. Then plumb_fini(). */
+/* A socket: closed at once, without a shutdown in front of it. Then plumb_fini(). */
+void plumb_drop(struct plumb *p);
+/* A TCP socket: its other end gets a RST instead of a FIN. Then plumb_fini(). */
 void plumb_reset(struct plumb *p);
+/* A UNIX socket: the last that waits to be read there of these orders; 0: neither does. Takes nothing. Only when nobody
+ * can write there any more. */
+uint8_t plumb_last_order(const struct plumb *p, uint8_t one, uint8_t other);
 /* Towards `to`: what waits in the receive queue, then the end. */
 void plumb_push(struct plumb *p);
 /* Towards the peer: what `from` has. */

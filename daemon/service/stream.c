@@ -26,6 +26,7 @@ struct stream_tail {
 	struct event *ev;
 	int fd; /* owned */
 	int end_errno; /* as session.end_errno */
+	bool passed; /* as stream.passed */
 	size_t len, sent;
 	uint8_t *data; /* owned */
 };
@@ -36,19 +37,28 @@ struct stream {
 	struct plumb plumb;
 	struct event *
 		ev_due; /* nobody was told of it: it runs until its time is over; NULL: somebody was */
+	int other; /* owned: the end of who accepts, until he has it; -1 */
+	bool passed; /* our end came from him: others may hold duplicates of it */
 	bool resets; /* his going away is a RST */
-	/* After his end of file, or when his going away is a RST: does he go away altogether? A descriptor of its own,
-	 * since one cannot be watched for its level and its edges at a time. */
+	/* After his end of file, when his going away is a RST, or once he was not read for want of room: does he go away
+	 * altogether? A descriptor of its own, since one cannot be watched for its level and its edges at a time. */
 	struct event *ev_gone;
 	int gone_fd; /* owned; -1: none */
 };
 
-/* Has the holder closed it, rather than shut down one direction? Then nobody reads either. */
-static bool is_hung_up(int fd)
+/* POLLHUP, when its holder has closed it, rather than shut down one direction: nobody reads either. POLLERR, when he
+ * left text unread.
+ */
+static short look(int fd)
 {
 	struct pollfd p = { .fd = fd };
 
-	return fd < 0 || (poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR));
+	return poll(&p, 1, 0) == 1 ? p.revents : 0;
+}
+
+static bool is_hung_up(int fd)
+{
+	return fd < 0 || look(fd) & (POLLHUP | POLLERR);
 }
 
 /* Whoever held it is gone, and what it wrote before is sent still; or it reads no more, but goes on writing:
@@ -65,20 +75,45 @@ static void on_to_ended(struct plumb *p)
 		session_sink(p->session, false);
 }
 
+/* Is there to be a RST, whatever text waits? Orders that stand in line behind it count: he is gone, so the last of them
+ * is his last word.
+ */
+static bool resets_at_last(const struct stream *st)
+{
+	const uint8_t last = plumb_last_order(&st->plumb, STREAM_RESETS, STREAM_ENDS);
+
+	return last ? last == STREAM_RESETS : st->resets;
+}
+
 static void on_gone(evutil_socket_t fd, short what, void *arg)
 {
 	struct stream *const st = arg;
 	struct session *const s = st->plumb.session;
 	struct service_host *const h = s->host;
+	short seen;
 
-	if (!is_hung_up(fd) || (!st->resets && st->plumb.from >= 0))
+	(void)what;
+	if (st->plumb.from >= 0 && !st->plumb.held)
+		return; /* what he wrote is being read, and behind it is the end */
+	seen = look(fd);
+	if (!(seen & (POLLHUP | POLLERR)))
 		return;
 	h->begin(h);
-	if (st->resets)
+	if (seen & POLLERR || resets_at_last(st))
 		session_abort(s);
-	else
+	else if (st->plumb.from < 0)
 		session_sink(s, false);
 	h->end(h);
+}
+
+static void watch_gone_no_more(struct stream *st)
+{
+	if (st->ev_gone)
+		event_free(st->ev_gone);
+	if (st->gone_fd >= 0)
+		(void)close(st->gone_fd);
+	st->ev_gone = NULL;
+	st->gone_fd = -1;
 }
 
 static int watch_gone(struct stream *st)
@@ -90,7 +125,19 @@ static int watch_gone(struct stream *st)
 		return -errno;
 	st->ev_gone = event_new(st->plumb.session->host->base, st->gone_fd,
 				EV_READ | EV_ET | EV_PERSIST, on_gone, st);
-	return st->ev_gone && !event_add(st->ev_gone, NULL) ? 0 : -ENOMEM;
+	if (st->ev_gone && !event_add(st->ev_gone, NULL))
+		return 0;
+	watch_gone_no_more(st);
+	return -ENOMEM;
+}
+
+/* There may never be room again: how he goes away, or went, is to be seen all the same. */
+static void on_held_up(struct plumb *p)
+{
+	struct stream *const st = p->session->stream;
+
+	if (!watch_gone(st) && is_hung_up(st->gone_fd))
+		event_active(st->ev_gone, EV_READ, 1);
 }
 
 static void on_from_ended(struct plumb *p)
@@ -109,23 +156,14 @@ static void on_from_ended(struct plumb *p)
 
 /* ---- orders ---- */
 
-static void set_cork(const struct session *s, bool on)
+static void set_param(const struct session *s, bool is_cork, bool on)
 {
 	struct tcp_params params;
+	bool *const param = is_cork ? &params.cork : &params.nagle;
 
-	if (conn_params(s->host->engine, s->id, &params) || params.cork == on)
+	if (conn_params(s->host->engine, s->id, &params) || *param == on)
 		return;
-	params.cork = on;
-	(void)conn_set_params(s->host->engine, s->host->now, s->id, &params);
-}
-
-static void set_nagle(const struct session *s, bool on)
-{
-	struct tcp_params params;
-
-	if (conn_params(s->host->engine, s->id, &params) || params.nagle == on)
-		return;
-	params.nagle = on;
+	*param = on;
 	(void)conn_set_params(s->host->engine, s->host->now, s->id, &params);
 }
 
@@ -138,11 +176,11 @@ static void on_ordered(struct plumb *p, uint8_t order)
 	switch (order) {
 	case STREAM_CORK:
 	case STREAM_UNCORK:
-		set_cork(s, order == STREAM_CORK);
+		set_param(s, true, order == STREAM_CORK);
 		break;
 	case STREAM_NAGLE:
 	case STREAM_NO_NAGLE:
-		set_nagle(s, order == STREAM_NAGLE);
+		set_param(s, false, order == STREAM_NAGLE);
 		break;
 	case STREAM_RESETS:
 		st->resets = watch_gone(st) == 0;
@@ -161,6 +199,16 @@ static void on_ordered(struct plumb *p, uint8_t order)
 
 /* ---- after the end ---- */
 
+/* The last word, before its descriptor is closed. That close ends both directions in one step, unless others hold
+ * duplicates.
+ */
+static void tell_end(int fd, int end_errno, bool passed)
+{
+	end_name_set(fd, end_errno);
+	if (passed)
+		(void)shutdown(fd, SHUT_RDWR);
+}
+
 static void tail_free(struct stream_tail *t)
 {
 	*t->at = t->next;
@@ -169,7 +217,7 @@ static void tail_free(struct stream_tail *t)
 	if (t->ev)
 		event_free(t->ev);
 	if (t->fd >= 0) {
-		end_name_set(t->fd, t->end_errno);
+		tell_end(t->fd, t->end_errno, t->passed);
 		(void)close(t->fd);
 	}
 	free(t->data);
@@ -218,7 +266,7 @@ static uint8_t *take_unread(const struct session *s, size_t *ret_len)
 }
 
 /* Octets that the holder has still to read. False: there are none. */
-static bool tail_new(struct session *s, int fd, int end_errno)
+static bool tail_new(struct session *s, const struct stream *st, int end_errno)
 {
 	struct service_host *const h = s->host;
 	size_t len;
@@ -232,7 +280,8 @@ static bool tail_new(struct session *s, int fd, int end_errno)
 	t->data = data;
 	t->len = len;
 	t->end_errno = end_errno;
-	t->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	t->passed = st->passed;
+	t->fd = fcntl(st->plumb.to, F_DUPFD_CLOEXEC, 0);
 	t->ev = t->fd >= 0 ? event_new(h->base, t->fd, EV_WRITE | EV_PERSIST, on_tail, t) : NULL;
 	t->at = &h->tails;
 	t->next = h->tails;
@@ -289,8 +338,19 @@ static struct stream *stream_new(void)
 	struct stream *const st = calloc(1, sizeof(*st));
 
 	if (st)
-		st->gone_fd = -1;
+		st->gone_fd = st->other = st->plumb.to = st->plumb.from = -1;
 	return st;
+}
+
+static void stream_free(struct stream *st)
+{
+	if (st->ev_due)
+		event_free(st->ev_due);
+	watch_gone_no_more(st);
+	if (st->other >= 0)
+		(void)close(st->other);
+	plumb_fini(&st->plumb);
+	free(st);
 }
 
 static int stream_begin(struct session *s, struct stream *st)
@@ -301,6 +361,7 @@ static int stream_begin(struct session *s, struct stream *st)
 	st->plumb.ordered = on_ordered;
 	st->plumb.from_ended = on_from_ended;
 	st->plumb.to_ended = on_to_ended;
+	st->plumb.held_up = on_held_up;
 	if (skip(s, fd) || plumb_init(&st->plumb, s, fd, fd))
 		return -ENOMEM;
 	make_room(fd);
@@ -313,8 +374,12 @@ static int stream_begin(struct session *s, struct stream *st)
 static int stream_open(struct session *s)
 {
 	struct stream *const st = stream_new();
-	const int rc = st ? stream_begin(s, st) : -ENOMEM;
+	int rc;
 
+	if (!st)
+		return -ENOMEM;
+	st->passed = true;
+	rc = stream_begin(s, st);
 	if (rc)
 		free(st);
 	return rc;
@@ -338,25 +403,17 @@ static void stream_writable(struct session *s)
 static void stream_closed(struct session *s, bool hangup)
 {
 	struct stream *const st = s->stream;
+	const struct plumb *const p = &st->plumb;
 	const int end_errno = hangup ? s->end_errno : 0;
 
 	s->stream = NULL;
-	if (st->plumb.to >= 0 && tail_new(s, st->plumb.to, end_errno)) {
-		/* Its last octets, and then its end, are the tail's. */
-		if (st->plumb.from < 0)
-			(void)close(st->plumb.to);
-		st->plumb.to = -1;
-	} else if (st->plumb.to >= 0 || st->plumb.from >= 0) {
-		end_name_set(st->plumb.to >= 0 ? st->plumb.to : st->plumb.from, end_errno);
+	if (p->to >= 0 && st->other < 0 && tail_new(s, st, end_errno)) {
+		plumb_drop(&st->plumb); /* its last octets, and then its end, are the tail's */
+	} else if (hangup && (p->to >= 0 || p->from >= 0)) {
+		tell_end(p->to >= 0 ? p->to : p->from, end_errno, st->passed);
+		plumb_drop(&st->plumb);
 	}
-	plumb_fini(&st->plumb);
-	if (st->ev_due)
-		event_free(st->ev_due);
-	if (st->ev_gone)
-		event_free(st->ev_gone);
-	if (st->gone_fd >= 0)
-		(void)close(st->gone_fd);
-	free(st);
+	stream_free(st);
 }
 
 const struct service_ops service_stream = {
@@ -476,7 +533,7 @@ uint32_t stream_accept_room(const struct stream_accept *a)
 	return unread < most ? most - unread : 0;
 }
 
-/* Hands the other end of s->fd to whoever accepts: stream_accept_room() has been asked before. */
+/* Hands fd to whoever accepts: stream_accept_room() has been asked before. */
 static int hand_over(struct stream_accept *a, const struct session *s, int fd)
 {
 	char line[STREAM_LINE_BYTES], local[ENDPOINT_TEXT], remote[ENDPOINT_TEXT];
@@ -497,24 +554,42 @@ static int hand_over(struct stream_accept *a, const struct session *s, int fd)
 	return 0;
 }
 
-/* Whoever accepts is told of it, and has it. */
+/* What was received is in the pair before anybody is told of it. */
+static int begin_pair(struct session *s, struct stream *st)
+{
+	int ends[2], rc;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return -errno;
+	s->fd = ends[0];
+	rc = fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+	if (!rc)
+		rc = stream_begin(s, st);
+	if (!rc) {
+		st->other = ends[1];
+		return 0;
+	}
+	(void)close(ends[0]);
+	(void)close(ends[1]);
+	s->fd = -1;
+	return rc;
+}
+
+/* Whoever accepts is told of it, and has it. -EAGAIN: there is no room for that; it may be tried again. */
 static int give_over(struct session *s, struct stream *st)
 {
 	struct stream_accept *const a = s->service->accept;
-	int ends[2], rc;
+	int rc = a->fd < 0 ? -EPIPE : 0;
 
-	if (a->fd < 0)
-		return -EPIPE;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
-		return -errno;
-	rc = fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : hand_over(a, s, ends[1]);
-	(void)close(ends[1]);
-	if (rc) {
-		(void)close(ends[0]);
+	if (!rc && st->other < 0)
+		rc = begin_pair(s, st);
+	if (!rc)
+		rc = hand_over(a, s, st->other);
+	if (rc)
 		return rc;
-	}
-	s->fd = ends[0];
-	return stream_begin(s, st);
+	(void)close(st->other);
+	st->other = -1;
+	return 0;
 }
 
 /* Its time has come. Where there is no room for a line, as when many come at once, a little later. */
@@ -557,13 +632,9 @@ static int defer(struct session *s, struct stream *st)
 				    .tv_usec = (suseconds_t)(us % 1000000) };
 
 	st->ev_due = evtimer_new(s->host->base, on_due, s);
-	if (!st->ev_due || event_add(st->ev_due, &tv)) {
-		if (st->ev_due)
-			event_free(st->ev_due);
+	if (!st->ev_due || event_add(st->ev_due, &tv))
 		return -ENOMEM;
-	}
 	st->plumb.session = s;
-	st->plumb.to = st->plumb.from = -1;
 	s->stream = st;
 	return 0;
 }
@@ -586,19 +657,27 @@ static int accepted_open(struct session *s)
 	if (!st)
 		return -ENOMEM;
 	rc = s->service->accept->defer_us && !is_readable(s) ? defer(s, st) : give_over(s, st);
-	if (rc)
-		free(st);
+	if (rc) {
+		s->stream = NULL;
+		stream_free(st);
+	}
 	return rc;
+}
+
+/* Is there a pair, though he who accepts may not know of it yet? */
+static bool is_begun(const struct stream *st)
+{
+	return st->plumb.to >= 0 || st->plumb.from >= 0;
 }
 
 static uint32_t accepted_text(struct session *s, struct span text)
 {
-	return s->stream->ev_due ? 0 : plumb_text(&s->stream->plumb, text);
+	return is_begun(s->stream) ? plumb_text(&s->stream->plumb, text) : 0;
 }
 
 static void accepted_readable(struct session *s)
 {
-	if (!s->stream->ev_due)
+	if (is_begun(s->stream))
 		plumb_push(&s->stream->plumb);
 	else if (is_readable(s))
 		accepted_due(s);
@@ -606,7 +685,7 @@ static void accepted_readable(struct session *s)
 
 static void accepted_writable(struct session *s)
 {
-	if (!s->stream->ev_due)
+	if (is_begun(s->stream))
 		plumb_pull(&s->stream->plumb);
 }
 

@@ -841,7 +841,7 @@ def test_who_says_nothing_is_accepted_later(lab):
     seconds = int(3 * SLOW)  # in which all but the last are to have their turn
     d = lab.daemon(CONF)
     p = lab.popen('server', python(lab, d, f'''
-import select, socket
+import socket
 l = socket.socket()
 l.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, {seconds})
 l.bind(('10.9.0.2', 9000))
@@ -849,7 +849,6 @@ l.listen()
 print('ready', flush=True)
 while True:
     c, who = l.accept()
-    select.select([c], [], [], 0.5)  # what the wait was for comes right behind
     print(who[1], c.recv(10, socket.MSG_DONTWAIT), flush=True)
 '''), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert p.stdout.readline() == 'ready\n'
@@ -986,23 +985,44 @@ s.recv(1)
     assert lengths == ['41'] * 60, lengths
 
 
-def test_linger_of_nothing_when_it_is_killed(lab):
+@variants(told=['before', 'behind'])
+def test_linger_of_nothing_when_it_is_killed(lab, told):
     """SO_LINGER of 0 resets at once, however its program went, and whatever waits for a peer that does not read."""
-    d = lab.daemon(CONF)
+    d = lab.daemon(CONF + 'SendBuffer=64KiB\n')
     listener = lab.listen('10.9.0.1', 9000)
-    p = lab.popen('server', python(lab, d, '''
-import socket, struct
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100000)
+    p = lab.popen('server', python(lab, d, f'''
+import socket, struct, time
+def linger(): s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+def goes(n):
+    try: return s.send(bytes(n))
+    except BlockingIOError: return 0
 s = socket.create_connection(('10.9.0.1', 9000))
-s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+if {told == 'before'}: linger()
 s.setblocking(False)
-try:
-    while True: s.send(bytes(65536))
-except BlockingIOError: print('full', flush=True)
+last = time.monotonic()
+while time.monotonic() < last + 0.3:
+    if goes(65536): last = time.monotonic()
+    else: time.sleep(0.01)
+print('full', flush=True)
+input()
+while not goes(1): time.sleep(0.01)
+linger()
+print('told', flush=True)
 input()
 '''), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     c, _ = listener.accept()
     assert p.stdout.readline() == 'full\n'
-    until(lambda: d.rpc('show.connection', id=d.connections()[0]['id'])['detail']['snd_wnd_bytes'] == 0, 10, 'a window that is shut')
+    shut = lambda: d.rpc('show.connection', id=d.connections()[0]['id'])['detail']['snd_wnd_bytes'] == 0
+    until(shut, 10, 'a window that is shut')
+    if told == 'behind':
+        # Some room, and the order stands in it behind text.
+        p.stdin.write('\n')
+        p.stdin.flush()
+        for _ in range(150):
+            assert c.recv(1000, socket.MSG_WAITALL)
+        assert p.stdout.readline() == 'told\n'
+        until(shut, 10, 'a window that is shut again')
     p.kill()
     assert select.select([c], [], [], 10)[0]
     until(lambda: select_err(c), 5, 'a reset')
