@@ -696,6 +696,21 @@ def test_who_may_listen_on_what(lab, start):
     assert r.returncode == 5 and f'below UnprivilegedPortStart ({start})' in r.stderr, r.stderr
 
 
+def converse(lab, d, program, lengths):
+    """Runs it with a peer that answers so many octets at a time by a dot: its process, our end, and what it sends."""
+    listener = lab.listen('10.9.0.1', 9000)
+    capture = lab.capture('client', 'v0', 'tcp and src 10.9.0.2')
+    p = lab.popen('server', python(lab, d, program), stdout=subprocess.PIPE, text=True)
+    c, _ = listener.accept()
+    c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for n in lengths:
+        got = b''
+        while len(got) < n:
+            got += c.recv(n - len(got))
+        c.sendall(b'.')
+    return p, c, capture
+
+
 OPTIONS = '''
 import socket, sys
 T, S, I = socket.IPPROTO_TCP, socket.SOL_SOCKET, socket.IPPROTO_IP
@@ -730,16 +745,7 @@ s.recv(1)
 
 def test_options_take_effect(lab):
     d = lab.daemon(CONF)
-    listener = lab.listen('10.9.0.1', 9000)
-    capture = lab.capture('client', 'v0', 'tcp and src 10.9.0.2')
-    p = lab.popen('server', python(lab, d, OPTIONS), stdout=subprocess.PIPE, text=True)
-    c, _ = listener.accept()
-    c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for n in (0, 10, 41, 61, 7):
-        got = b''
-        while len(got) < n:
-            got += c.recv(n - len(got))
-        c.sendall(b'.')
+    p, c, capture = converse(lab, d, OPTIONS, (0, 10, 41, 61, 7))
     assert p.stdout.readline() == 'reno\n'
     name = d.connections('state', 'established')[0]['id']
     assert d.rpc('show.connection', id=name)['detail']['congestion_control'] == 'newreno'
@@ -947,9 +953,7 @@ for i in range(20):
 def test_corks_without_end(lab):
     """TCP_CORK and MSG_MORE as often as a program likes: each answer of two writes is a segment."""
     d = lab.daemon(CONF)
-    listener = lab.listen('10.9.0.1', 9000)
-    capture = lab.capture('client', 'v0', 'tcp and src 10.9.0.2')
-    p = lab.popen('server', python(lab, d, '''
+    p, c, capture = converse(lab, d, '''
 import socket
 T = socket.IPPROTO_TCP
 s = socket.create_connection(('10.9.0.1', 9000))
@@ -968,14 +972,7 @@ s.setsockopt(T, socket.TCP_CORK, 1)
 s.setsockopt(T, socket.TCP_CORK, 0)
 print('still', flush=True)
 s.recv(1)
-'''), stdout=subprocess.PIPE, text=True)
-    c, _ = listener.accept()
-    c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for _ in range(60):
-        got = b''
-        while len(got) < 41:
-            got += c.recv(41 - len(got))
-        c.sendall(b'.')
+''', [41] * 60)
     assert p.stdout.readline() == 'still\n'
     shown = {r['key']: r['value'] for r in d.rpc('show.tcp', connection=d.connections()[0]['id'])['tcp']}
     assert (shown['Nagle'], shown['Cork']) == ('no', 'no'), shown
