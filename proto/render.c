@@ -64,20 +64,8 @@ static const struct proto_column transition_columns[] = {
 	LEFT("cause", "Cause", PLAIN), LEFT("rule", "Rule", PLAIN),
 };
 
+/* The last only when one of them is a relay. */
 static const struct proto_column listener_columns[] = {
-	LEFT("address", "Address", PLAIN),
-	LEFT("name", "Name", PLAIN),
-	LEFT("service", "Service", PLAIN),
-	RIGHT("backlog", "Backlog", PLAIN),
-	RIGHT("syn_received", "SYN-RECEIVED", PLAIN),
-	RIGHT("connections", "Connections", PLAIN),
-	RIGHT("accepted", "Accepted", PLAIN),
-	RIGHT("refused", "Refused", PLAIN),
-	LEFT("draining", "Draining", FLAG),
-};
-
-/* When one of them is a relay. */
-static const struct proto_column relay_columns[] = {
 	LEFT("address", "Address", PLAIN),
 	LEFT("name", "Name", PLAIN),
 	LEFT("service", "Service", PLAIN),
@@ -128,10 +116,13 @@ static const struct proto_column method_columns[] = {
 };
 
 #define N(a) (sizeof(a) / sizeof((a)[0]))
-#define VIEW(key, table, all)                     \
-	{                                         \
-		key, table, N(table), all, N(all) \
+#define VIEW_N(key, table, n, all, all_n) \
+	{                                 \
+		key, table, n, all, all_n \
 	}
+#define VIEW(key, table, all) VIEW_N(key, table, N(table), all, N(all))
+
+enum { NOT_OF_RELAYS = N(listener_columns) - 1 };
 
 static bool has_relay(const json_t *listeners)
 {
@@ -152,8 +143,10 @@ const struct proto_view *proto_view(enum method m, const json_t *result)
 		open_connections = VIEW("connections", open_columns, connection_raw),
 		closed_connections = VIEW("connections", closed_columns, connection_raw),
 		transitions = VIEW("transitions", transition_columns, transition_columns),
-		listeners = VIEW("listeners", listener_columns, listener_columns),
-		relays = VIEW("listeners", relay_columns, listener_columns),
+		listeners = VIEW_N("listeners", listener_columns, NOT_OF_RELAYS, listener_columns,
+				   NOT_OF_RELAYS),
+		relays = VIEW_N("listeners", listener_columns, N(listener_columns),
+				listener_columns, NOT_OF_RELAYS),
 		services = VIEW("services", service_columns, service_columns),
 		tcp = VIEW("tcp", tcp_columns, tcp_raw),
 		rules = VIEW("rules", rule_columns, rule_raw),
