@@ -37,12 +37,14 @@ enum {
 /* The abstract name of a program's end. It stays with the socket through dup, fork and exec. */
 struct __attribute__((packed)) end_name {
 	char magic[11]; /* "\0tcpfsm is " without the zero behind */
-	uint8_t listens;
+	uint8_t flags; /* NAME_* */
 	uint16_t domain, local_port, remote_port; /* network order */
 	uint32_t scope;
 	uint64_t inode, id;
 	uint8_t local[16], remote[16];
 };
+
+enum { NAME_LISTENS = 1, NAME_V6ONLY = 2 };
 
 static const char magic[sizeof(((struct end_name *)0)->magic)] = "\0tcpfsm is";
 
@@ -128,7 +130,8 @@ static int endpoint_read(const char *text, struct sockaddr_in6 *ret)
 static void name_set(int fd, const struct tcpfsm_name *name)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	struct end_name n = { .listens = name->listens,
+	struct end_name n = { .flags = (uint8_t)((name->listens ? NAME_LISTENS : 0) |
+						 (name->v6only ? NAME_V6ONLY : 0)),
 			      .domain = (uint16_t)name->domain,
 			      .local_port = name->local.sin6_port,
 			      .remote_port = name->remote.sin6_port,
@@ -159,7 +162,8 @@ int tcpfsm_name(int fd, struct tcpfsm_name *ret_name)
 	memcpy(&n, sun.sun_path, sizeof(n));
 	if (memcmp(n.magic, magic, sizeof(magic)) != 0)
 		return -ENOENT;
-	name.listens = n.listens;
+	name.listens = n.flags & NAME_LISTENS;
+	name.v6only = n.flags & NAME_V6ONLY;
 	name.domain = n.domain;
 	name.id = n.id;
 	name.local.sin6_port = n.local_port;
@@ -591,6 +595,7 @@ int tcpfsm_listen_check(const struct tcpfsm_listener *l)
 int tcpfsm_listen_begin(const struct tcpfsm_listener *l, int end, int daemon_end)
 {
 	struct tcpfsm_name name = { .listens = true,
+				    .v6only = l->v6only,
 				    .local = l->local,
 				    .domain = IN6_IS_ADDR_V4MAPPED(&l->local.sin6_addr)
 						      ? AF_INET

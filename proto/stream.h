@@ -24,7 +24,7 @@ enum {
 struct tcpfsm_name {
 	uint64_t id; /* the daemon's number of it; 0: a listener */
 	int domain; /* AF_INET or AF_INET6: what the program made it as */
-	bool listens;
+	bool listens, v6only; /* as struct tcpfsm_listener */
 	struct sockaddr_in6 local, remote;
 };
 

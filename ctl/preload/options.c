@@ -317,9 +317,17 @@ void options_more(struct sock *s, bool more)
 	s->orders_due |= is_corked(s) != s->cork_told;
 }
 
+/* What is set is told, whatever it was before. */
+static void doubt(const struct sock *s, bool want, bool *told)
+{
+	if (s->adopted)
+		*told = !want;
+}
+
 static int set_cork(int fd, struct sock *s, bool on)
 {
 	keep_option(s, IPPROTO_TCP, TCP_CORK, on);
+	doubt(s, is_corked(s), &s->cork_told);
 	options_more(s, s->more);
 	if (!on)
 		options_tell(fd, s);
@@ -329,6 +337,7 @@ static int set_cork(int fd, struct sock *s, bool on)
 static int set_nodelay(int fd, struct sock *s, bool on)
 {
 	keep_option(s, IPPROTO_TCP, TCP_NODELAY, on);
+	doubt(s, on, &s->nodelay_told);
 	s->orders_due |= on != s->nodelay_told;
 	options_tell(fd, s);
 	return 0;
@@ -356,6 +365,10 @@ void options_inherit(int fd, struct sock *s, const struct sock *listener)
 	memcpy(s->options, listener->options, sizeof(s->options));
 	s->options_n = listener->options_n;
 	s->linger = listener->linger;
+	s->adopted = listener->adopted;
+	if (s->linger.l_onoff) /* for who has it after exec */
+		(void)syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &s->linger,
+			      sizeof(s->linger));
 	for (unsigned i = 0; i < s->options_n; i++) {
 		const struct option *const o = &s->options[i];
 		const int value = o->name == SO_SNDBUF ? o->value / 2 : o->value;
@@ -380,6 +393,7 @@ static int set_linger(int fd, struct sock *s, const void *value, socklen_t len)
 	if (rc)
 		return rc;
 	memcpy(&s->linger, value, sizeof(s->linger));
+	doubt(s, resets(s), &s->resets_told);
 	s->orders_due |= resets(s) != s->resets_told;
 	options_tell(fd, s);
 	return 0;

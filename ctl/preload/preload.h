@@ -54,6 +54,7 @@ struct sock {
 	bool more; /* MSG_MORE: the daemon is to wait for the rest */
 	bool orders_due; /* the daemon has not been told all of what follows */
 	bool cork_told, nodelay_told, resets_told; /* as the daemon has it */
+	bool adopted; /* it came by exec, or in a message: what the daemon was told before is not known */
 	bool order_last; /* nothing was written behind the last order */
 	bool urgent_told; /* that the next octet is urgent; it was not written yet */
 	int sndbuf; /* SO_SNDBUF without TCP_NOTSENT_LOWAT; 0: that never was */

@@ -156,6 +156,23 @@ bool is_shared(const struct sock *s)
 	return s->refs > 1;
 }
 
+/* What the UNIX socket and its name know of it. */
+static void learn(int fd, struct sock *s, const struct tcpfsm_name *name)
+{
+	socklen_t len = sizeof(s->linger);
+
+	s->name = *name;
+	s->bound = name->local;
+	s->v6only = name->v6only;
+	if (name->v6only)
+		keep_option(s, IPPROTO_IPV6, IPV6_V6ONLY, true);
+	(void)syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, &s->linger, &len);
+	s->resets_told = s->linger.l_onoff && !s->linger.l_linger;
+	s->adopted = s->forked = true;
+	s->connect_told = true;
+	s->shut = true; /* or not: it cannot be known, and an end of file is believed */
+}
+
 struct sock *find_or_adopt(int fd)
 {
 	struct tcpfsm_name name;
@@ -171,10 +188,7 @@ struct sock *find_or_adopt(int fd)
 	s = sock_new(name.domain, name.listens ? LISTENING : CONNECTED);
 	if (!s)
 		return NULL;
-	s->name = name;
-	s->bound = name.local;
-	s->connect_told = true;
-	s->shut = true; /* or not: it cannot be known, and an end of file is believed */
+	learn(fd, s, &name);
 	put(fd, s);
 	return s;
 }

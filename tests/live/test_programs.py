@@ -164,6 +164,63 @@ input()
     assert not [l for l in d.ctl('list', 'listeners')['listeners'] if not l['draining']]
 
 
+HANDED_ON = '''
+import os, socket, struct, sys
+S, T, V6 = socket.SOL_SOCKET, socket.IPPROTO_TCP, socket.IPPROTO_IPV6
+def linger(s, on): s.setsockopt(S, socket.SO_LINGER, struct.pack('ii', on, 0))
+def execute(s, step):
+    s.set_inheritable(True)
+    os.execv(sys.executable, [sys.executable, '-c', sys.argv[1], sys.argv[1], step, str(s.fileno())])
+if len(sys.argv) == 2:
+    l = socket.socket(socket.AF_INET6)
+    l.setsockopt(V6, socket.IPV6_V6ONLY, 1)
+    l.setsockopt(T, socket.TCP_NODELAY, 1)
+    linger(l, 1)
+    l.bind(('::', 9000))
+    l.listen()
+    execute(l, 'listen')
+s = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, int(sys.argv[3]))
+print(struct.unpack('ii', s.getsockopt(S, socket.SO_LINGER, 8)), end=' ')
+if sys.argv[2] == 'listen':
+    print(s.getsockopt(V6, socket.IPV6_V6ONLY), end=' ')
+    s.setsockopt(S, socket.SO_KEEPALIVE, 1)
+    print('listens', flush=True)
+    s.accept()[0].close()
+    c = s.accept()[0]
+    c.setsockopt(T, socket.TCP_NODELAY, 0)
+    c.setsockopt(T, socket.TCP_CORK, 1)
+    c.send(b'x')
+    execute(c, 'talk')
+s.setsockopt(T, socket.TCP_CORK, 0)
+linger(s, 0)
+print('talks', flush=True)
+sys.stdin.read()
+'''
+
+
+def test_options_of_what_is_handed_on(lab):
+    """By exec: a listener of IPv6 alone is that still, and what is set of it, or of a connection, is told as ever."""
+    d = lab.daemon(CONF)
+    p = lab.popen('server', over(d, sys.executable, '-c', HANDED_ON, HANDED_ON), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == '(1, 0) 1 listens\n'
+    shown = {r['key']: r['value'] for r in d.rpc('show.tcp', listener='[*]:9000')['tcp']}
+    assert (shown['Nagle'], shown['KeepAlive']) == ('no', 'yes'), shown
+    end = None
+    try:
+        with lab.connect('fd09::2', 9000) as s:
+            end = s.recv(1)
+    except ConnectionResetError:
+        pass
+    assert end is None, 'it lingers as its listener'
+    s = lab.connect('fd09::2', 9000)
+    assert p.stdout.readline() == '(1, 0) talks\n'
+    assert s.recv(1) == b'x'
+    shown = {r['key']: r['value'] for r in d.rpc('show.tcp', connection=d.connections('state', 'established')[0]['id'])['tcp']}
+    assert (shown['Nagle'], shown['Cork'], shown['KeepAlive']) == ('yes', 'no', 'yes'), shown
+    p.stdin.close()
+    assert s.recv(1) == b'', 'an end, and no reset any more'
+
+
 def test_wget(lab):
     need('wget')
     d = lab.daemon(CONF)
