@@ -226,6 +226,9 @@ static bool send_held(struct plumb *p)
 		return false;
 	free(p->held);
 	p->held = NULL;
+	if (p->behind_held)
+		p->ordered(p, p->behind_held);
+	p->behind_held = 0;
 	return true;
 }
 
@@ -271,13 +274,13 @@ uint8_t plumb_last_order(const struct plumb *p, uint8_t one, uint8_t other)
 {
 	const int start = 0, nowhere = -1;
 	uint8_t *const buf = p->session->host->scratch;
-	uint8_t last = 0;
+	uint8_t last = p->behind_held == one || p->behind_held == other ? p->behind_held : 0;
 	bool ordered;
 	ssize_t n;
 
 	/* Each look begins where the last one ended. */
 	if (p->from < 0 || setsockopt(p->from, SOL_SOCKET, SO_PEEK_OFF, &start, sizeof(start)))
-		return 0;
+		return last;
 	while ((n = read_from(p, buf, MSG_PEEK, &ordered)) > 0 || (n < 0 && errno == EINTR))
 		if (n > 0 && ordered && (buf[n - 1] == one || buf[n - 1] == other))
 			last = buf[n - 1];
@@ -348,8 +351,12 @@ static enum pulled pull_once(struct plumb *p)
 		pulled = send_text(p, buf, (size_t)n - 1);
 	if (pulled == PULL_STOP)
 		return PULL_STOP;
+	if (pulled == PULL_FULL) {
+		p->behind_held = order;
+		return PULL_FULL;
+	}
 	p->ordered(p, order);
-	return pulled == PULL_MORE ? PULL_ORDER : pulled;
+	return PULL_ORDER;
 }
 
 void plumb_pull(struct plumb *p)

@@ -23,6 +23,7 @@ struct plumb {
 	struct event *ev_to, *ev_from;
 	uint8_t *held; /* read from `from` and not taken yet; malloc'ed */
 	size_t held_len, held_at;
+	uint8_t behind_held; /* an order that was read behind what is held, and has its turn after it; 0: none */
 	bool urgent; /* the next octet to be sent is, and all in front of it: held's first, or what is read next */
 	/* A message of one octet came with a descriptor: see base/stream_order.h. Of a socket only; p stands after it.
 	 * NULL: nobody gives orders. */
@@ -45,8 +46,8 @@ void plumb_fini(struct plumb *p);
 void plumb_drop(struct plumb *p);
 /* A TCP socket: its other end gets a RST instead of a FIN. Then plumb_fini(). */
 void plumb_reset(struct plumb *p);
-/* A UNIX socket: the last that waits to be read there of these orders; 0: neither does. Takes nothing. Only when nobody
- * can write there any more. */
+/* A UNIX socket: the last of these orders that wait, read or not; 0: neither does. Takes nothing. Only when nobody can
+ * write there any more. */
 uint8_t plumb_last_order(const struct plumb *p, uint8_t one, uint8_t other);
 /* Towards `to`: what waits in the receive queue, then the end. */
 void plumb_push(struct plumb *p);

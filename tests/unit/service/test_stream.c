@@ -341,6 +341,32 @@ static void a_reset_behind_his_fin(void **state)
 	teardown();
 }
 
+/* They were read with the text in front of them, which waits for room. */
+static void orders_take_effect_in_their_place(void **state)
+{
+	setup(10);
+	says(piece, 100);
+	order(STREAM_URGENT);
+	says("!", 1);
+	order(STREAM_CORK);
+	turn();
+	sent(piece, 10);
+	assert_int_equal(f.c->urgent_end, 0);
+	f.c->room = 50;
+	session_ready(&f.s, REPORT_WRITABLE);
+	turn();
+	sent(piece, 60);
+	assert_int_equal(f.c->urgent_end, 0);
+	assert_false(f.c->params.cork);
+	f.c->room = PIECE;
+	session_ready(&f.s, REPORT_WRITABLE);
+	turn();
+	assert_int_equal(f.c->out_len, 101);
+	assert_int_equal(f.c->urgent_end, 101);
+	assert_true(f.c->params.cork);
+	teardown();
+}
+
 /* ---- the other way round ---- */
 
 /* One event, though somebody else holds our end as well. */
@@ -558,6 +584,7 @@ int main(void)
 		cmocka_unit_test(without_an_order_nothing_is_lost),
 		cmocka_unit_test(text_left_unread_is_a_reset_at_once),
 		cmocka_unit_test(a_reset_behind_his_fin),
+		cmocka_unit_test(orders_take_effect_in_their_place),
 		cmocka_unit_test(a_reset_ends_both_directions_at_once),
 		cmocka_unit_test(what_came_is_there_when_he_is_told),
 		cmocka_unit_test(so_is_an_end),
