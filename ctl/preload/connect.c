@@ -14,12 +14,14 @@ static const char fast_open[] = ",FastOpen=client";
 
 int renew(int fd, struct sock *s)
 {
+	static const int kept[] = { SO_RCVTIMEO, SO_SNDTIMEO, SO_LINGER };
 	const int flags = (int)syscall(SYS_fcntl, fd, F_GETFD);
 	int ends[2] = { -1, -1 },
 	    rc = tcpfsm_pair((blocks(fd) ? 0 : SOCK_NONBLOCK) | SOCK_CLOEXEC, ends);
 
 	if (rc)
 		return rc;
+	carry(fd, ends[0], kept, sizeof(kept) / sizeof(kept[0]));
 	if (syscall(SYS_dup3, ends[0], fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0) < 0)
 		rc = -errno;
 	(void)syscall(SYS_close, ends[0]);
@@ -30,6 +32,7 @@ int renew(int fd, struct sock *s)
 	s->name = (struct tcpfsm_name){ 0 };
 	s->told = s->shut = s->connect_told = false;
 	s->error = 0;
+	options_renewed(fd, s);
 	return rc;
 }
 

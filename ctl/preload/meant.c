@@ -67,22 +67,27 @@ int kernel_socket(const struct sock *s, int flags)
 	return fd;
 }
 
+void carry(int from, int to, const int *names, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct timeval room; /* the largest of them */
+		socklen_t len = sizeof(room);
+
+		if (!syscall(SYS_getsockopt, from, SOL_SOCKET, names[i], &room, &len))
+			(void)syscall(SYS_setsockopt, to, SOL_SOCKET, names[i], &room, len);
+	}
+}
+
 int hand_back(int fd, const struct sock *s)
 {
 	static const int times[] = { SO_RCVTIMEO, SO_SNDTIMEO };
 	const int flags = (int)syscall(SYS_fcntl, fd, F_GETFD);
 	const int kernel = s->reserve >= 0 ? s->reserve : kernel_socket(s, 0);
-	struct timeval tv;
 	int rc = 0;
 
 	if (kernel < 0)
 		return kernel;
-	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
-		socklen_t len = sizeof(tv);
-
-		if (!syscall(SYS_getsockopt, fd, SOL_SOCKET, times[i], &tv, &len))
-			(void)syscall(SYS_setsockopt, kernel, SOL_SOCKET, times[i], &tv, len);
-	}
+	carry(fd, kernel, times, sizeof(times) / sizeof(times[0]));
 	if (!blocks(fd))
 		(void)syscall(SYS_fcntl, kernel, F_SETFL, O_NONBLOCK);
 	if (syscall(SYS_dup3, kernel, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0) < 0)

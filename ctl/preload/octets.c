@@ -492,14 +492,13 @@ static bool is_behind_order(int out)
 	return s && s->order_last;
 }
 
-static ssize_t send_first(int out, const char *text, size_t n, int flags)
+static ssize_t send_first(int out, const char *text, size_t n)
 {
-	const ssize_t sent_n = sent(
-		out, syscall(SYS_sendto, out, text, n, flags | MSG_NOSIGNAL, NULL, 0), 0);
+	struct iovec iov = { (void *)(uintptr_t)text, n };
+	const struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct sock *const s = find(out); /* closed meanwhile by another thread: NULL */
 
-	if (sent_n > 0)
-		find(out)->order_last = false;
-	return sent_n;
+	return s ? send_plain(out, s, &msg, 0) : fail(EBADF);
 }
 
 /* -1 with ESPIPE: no file to read at a place. */
@@ -513,7 +512,7 @@ static ssize_t send_first_of_file(int out, int in, off64_t *offset, size_t count
 
 	if (n <= 0)
 		return n;
-	n = send_first(out, text, (size_t)n, 0);
+	n = send_first(out, text, (size_t)n);
 	if (n > 0 && offset)
 		*offset += n;
 	else if (n > 0)
@@ -558,7 +557,7 @@ static ssize_t send_first_of_pipe(int out, int in, size_t len, unsigned flags)
 	    syscall(SYS_ppoll, &p, 1, &(struct timespec){ 0 }, NULL, 0) != 1)
 		return fail(EAGAIN);
 	n = syscall(SYS_read, in, text, len < sizeof(text) ? len : sizeof(text));
-	return n > 0 ? send_first(out, text, (size_t)n, 0) : n < 0 && errno == EINVAL ? 0 : n;
+	return n > 0 ? send_first(out, text, (size_t)n) : n < 0 && errno == EINVAL ? 0 : n;
 }
 
 PUBLIC ssize_t splice(int in, off64_t *in_at, int out, off64_t *out_at, size_t len, unsigned flags)

@@ -172,6 +172,17 @@ static const struct word *find_word(int level, int name)
 	return NULL;
 }
 
+/* KeepAlive is none of KeepAliveTime=1s. */
+static bool has_key(const char *keys, const char *key)
+{
+	const size_t len = strlen(key);
+
+	for (const char *k = keys; k; k = strchr(k, ',') ? strchr(k, ',') + 1 : NULL)
+		if (!strncmp(k, key, len) && k[len] == '=')
+			return true;
+	return false;
+}
+
 void options_keys(const struct sock *s, char *keys, size_t size)
 {
 	char value[VALUE_BYTES];
@@ -182,7 +193,7 @@ void options_keys(const struct sock *s, char *keys, size_t size)
 		const struct option *const o = &s->options[i];
 		const struct word *const w = find_word(o->level, o->name);
 
-		if (!w || strstr(keys, w->key))
+		if (!w || has_key(keys, w->key))
 			continue;
 		w->value(o->value, value);
 		if (n + strlen(w->key) + strlen(value) + 3 > size)
@@ -304,6 +315,7 @@ void options_tell(int fd, struct sock *s)
 
 void options_connected(int fd, struct sock *s)
 {
+	s->resets_told = s->urgent_told = s->order_last = false;
 	s->cork_told = is_on(s, IPPROTO_TCP, TCP_CORK);
 	s->nodelay_told = is_on(s, IPPROTO_TCP, TCP_NODELAY);
 	s->orders_due = resets(s);
@@ -360,6 +372,18 @@ static void limit_unsent(int fd, struct sock *s)
 	(void)syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 }
 
+void options_renewed(int fd, struct sock *s)
+{
+	for (unsigned i = 0; i < s->options_n; i++) {
+		const struct option *const o = &s->options[i];
+		const int value = o->name == SO_SNDBUF ? o->value / 2 : o->value;
+
+		if (o->level == SOL_SOCKET && (o->name == SO_SNDBUF || o->name == SO_RCVLOWAT))
+			(void)syscall(SYS_setsockopt, fd, o->level, o->name, &value, sizeof(value));
+	}
+	limit_unsent(fd, s);
+}
+
 void options_inherit(int fd, struct sock *s, const struct sock *listener)
 {
 	memcpy(s->options, listener->options, sizeof(s->options));
@@ -369,14 +393,7 @@ void options_inherit(int fd, struct sock *s, const struct sock *listener)
 	if (s->linger.l_onoff) /* for who has it after exec */
 		(void)syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &s->linger,
 			      sizeof(s->linger));
-	for (unsigned i = 0; i < s->options_n; i++) {
-		const struct option *const o = &s->options[i];
-		const int value = o->name == SO_SNDBUF ? o->value / 2 : o->value;
-
-		if (o->level == SOL_SOCKET && (o->name == SO_SNDBUF || o->name == SO_RCVLOWAT))
-			(void)syscall(SYS_setsockopt, fd, o->level, o->name, &value, sizeof(value));
-	}
-	limit_unsent(fd, s);
+	options_renewed(fd, s);
 }
 
 /* ---- setsockopt ---- */

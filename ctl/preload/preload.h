@@ -115,6 +115,8 @@ bool is_meant(const char *what, uint16_t port);
 bool is_all_meant(void);
 /* Not ours after all: the descriptor becomes a socket of the kernel's, with the options it was given. */
 int hand_back(int fd, const struct sock *s);
+/* What options of SOL_SOCKET are on the one, on the other. */
+void carry(int from, int to, const int *names, size_t n);
 /* A socket of the kernel's with the options of s. -errno. */
 int kernel_socket(const struct sock *s, int flags);
 
@@ -154,6 +156,8 @@ void options_tell(int fd, struct sock *s);
 int give_order(int fd, struct sock *s, enum tcpfsm_order order);
 /* An accepted socket has what its listener has. */
 void options_inherit(int fd, struct sock *s, const struct sock *listener);
+/* A fresh pair has the sizes that were set of the last. */
+void options_renewed(int fd, struct sock *s);
 /* SO_ERROR: read once, then forgotten. */
 int socket_error(int fd, struct sock *s);
 

@@ -632,6 +632,7 @@ static void part_receive_calls(void)
 static void part_timeouts(void)
 {
 	const struct timeval tv = { 0, 100000 };
+	struct sockaddr_in to = at(peer, 9);
 	int s = dial(PORT_GREET), port, l = make_listener(&port);
 	char *const big = calloc(1, MIB);
 	char buf[32];
@@ -649,6 +650,17 @@ static void part_timeouts(void)
 	while ((n = send(s, big, MIB, MSG_NOSIGNAL)) > 0)
 		;
 	said("SO_SNDTIMEO", n);
+	close(s);
+	s = socket(AF_INET, SOCK_STREAM, 0);
+	(void)setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+	(void)set_option(s, SOL_SOCKET, SO_RCVLOWAT, 7);
+	(void)set_option(s, SOL_SOCKET, SO_SNDBUF, 100000);
+	said("refused", connect(s, (const struct sockaddr *)&to, sizeof(to)));
+	to.sin_port = htons(PORT_GREET);
+	said("connect again", connect(s, (const struct sockaddr *)&to, sizeof(to)));
+	told_text("SO_RCVTIMEO after a refusal", buf, recv(s, buf, 20, MSG_WAITALL));
+	tell("after a refusal: SO_RCVLOWAT %ld, SO_SNDBUF %ld",
+	     number_option(s, SOL_SOCKET, SO_RCVLOWAT), number_option(s, SOL_SOCKET, SO_SNDBUF));
 	close(s);
 	free(big);
 }
@@ -801,6 +813,8 @@ static void told_end(const char *what, const char id[static 8])
 static void part_closing(void)
 {
 	const struct linger at_once = { 1, 0 }, patient = { 1, 5 };
+	const struct sockaddr_in counts = at(peer, PORT_COUNT),
+				 nobody = { .sin_family = AF_UNSPEC };
 	char id[8], *const big = calloc(1, 300000);
 	int s = dial_count(id), status;
 	pid_t child;
@@ -901,6 +915,15 @@ static void part_closing(void)
 	(void)setsockopt(s, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 	close(s);
 	told_end("linger of 0 taken back, and set again", id);
+
+	s = dial_count(id);
+	(void)setsockopt(s, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	said("disconnect", connect(s, (const struct sockaddr *)&nobody, sizeof(nobody)));
+	told_end("disconnect with linger of 0", id);
+	said("connect again", connect(s, (const struct sockaddr *)&counts, sizeof(counts)));
+	(void)recv(s, id, 7, MSG_WAITALL);
+	close(s);
+	told_end("linger of 0, connected again", id);
 
 	s = dial_count(id);
 	child = fork();
