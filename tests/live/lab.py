@@ -11,6 +11,7 @@ left behind however the test ends. Every test function gets a fresh Lab:
 
 run(globals()) at the end of the file runs them and prints TAP.
 """
+import collections
 import contextlib
 import ctypes
 import json
@@ -62,6 +63,12 @@ def until(condition, seconds=5.0, what='condition'):
         if time.monotonic() > end:
             raise AssertionError(f'{what}: not within {seconds * SLOW:g} s')
         time.sleep(0.01)
+
+
+# While somebody wants to know when frames arrived, the kernel stamps each as it enters, before the daemon has it. Else a capture
+# stamps what it is given, when it is given it: an answer may be earlier than what it answers.
+stamps = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+stamps.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS
 
 
 class Daemon:
@@ -154,6 +161,42 @@ class Daemon:
         self.notify.close()
 
 
+Repeated = collections.namedtuple('Repeated', 'ours stream seq seconds acked least')
+
+
+class Side:
+    """What one side of a connection sent, as a capture has it: see Lab.repeated()."""
+
+    def __init__(self):
+        self.top = None  # behind the last octet that was sent
+        self.una, self.acks = 0, []  # acknowledged so far; (up to, when)
+        self.all, self.flight = [], []  # what was sent, and of that what is not acknowledged: (first, behind the last, when, again)
+        self.rtt = None  # the least
+
+    def acknowledged(self, ack, at):
+        if ack <= self.una:
+            return
+        self.una = ack
+        self.acks.append((ack, at))
+        done = [f for f in self.flight if f[1] <= ack]
+        if done and not done[-1][3]:
+            self.rtt = min(at - done[-1][2], at if self.rtt is None else self.rtt)
+        self.flight = [f for f in self.flight if f[1] > ack]
+
+    def sent(self, seq, end, at):
+        """None: it is new."""
+        again = None
+        if self.top is not None and seq < self.top:
+            before = [f[2] for f in self.all if f[0] <= seq < f[1]]
+            ack = next((at - when for upto, when in self.acks if upto >= min(end, self.top)), None)
+            least = 0.2 if self.rtt is None else min(2 * self.rtt + 0.002, 0.2)
+            again = seq, at - before[-1] if before else None, ack, least
+        for sent in (self.all, self.flight):
+            sent.append((seq, end, at, again is not None))
+        self.top = max(self.top or 0, end)
+        return again
+
+
 class Lab:
     """Two namespaces, `client` and `server`, joined by a veth pair; lo is up in both."""
 
@@ -174,6 +217,7 @@ class Lab:
                 self.sh(ns, f'ip link set {dev} up')
                 if not offloads:
                     self.sh(ns, f'ethtool -K {dev} tx off rx off sg off tso off gso off gro off >/dev/null')
+                self.keep_order(ns, dev)
         except BaseException:
             self.close()
             raise
@@ -183,6 +227,11 @@ class Lab:
                              preexec_fn=die_with_parent)
         assert p.stdout.readline() == b'ready\n', 'cannot make a network namespace'
         return p
+
+    def keep_order(self, ns, *devs):
+        """Else a veth queues a frame at the processor that its sender is on, and they overtake each other."""
+        self.run(ns, ['unshare', '-m', 'sh', '-c', 'mount -t sysfs none /sys && for d in ' + ' '.join(devs) +
+                      '; do echo 1 >/sys/class/net/$d/queues/rx-0/rps_cpus; done'])
 
     def enter(self, ns):
         return ['nsenter', f'--net=/proc/{self.holders[ns].pid}/ns/net', '--']
@@ -238,8 +287,8 @@ class Lab:
     def capture(self, ns, dev, expr='tcp'):
         """A tcpdump that has started; .stop() ends it and gives the path of the capture."""
         path = tempfile.mktemp(suffix='.pcap', dir=self.dir)
-        p = self.popen(ns, ['tcpdump', '-i', dev, '-U', '--immediate-mode', '-s', '0', '-B', '65536', '-w', path, expr], stderr=subprocess.PIPE,
-                       text=True)
+        p = self.popen(ns, ['tcpdump', '-i', dev, '-U', '--immediate-mode', '--time-stamp-precision=nano', '-s', '0', '-B', '65536', '-w', path,
+                            expr], stderr=subprocess.PIPE, text=True)
         while 'listening on' not in p.stderr.readline():
             assert p.poll() is None, 'tcpdump did not start'
 
@@ -248,11 +297,42 @@ class Lab:
                 time.sleep(0.1 * SLOW)  # what is in the kernel's ring reaches tcpdump
                 p.send_signal(signal.SIGINT)
                 p.wait()
+                # A frame that arrives is given to the daemon first: tcpdump may have got the answer before.
+                subprocess.run(['reordercap', path, path + '.sorted'], stdout=subprocess.DEVNULL, check=True)
+                os.rename(path + '.sorted', path)
                 return path
         return Capture()
 
     def tshark(self, path, *args):
         return subprocess.run(['tshark', '-r', path, *args], capture_output=True, text=True, check=True).stdout
+
+    def repeated(self, path, *ours):
+        """The segments of a capture at our side, on a link that loses nothing, that repeat what their side has sent before.
+        `seconds`: since then; `acked`: since its acknowledgement was on its way here, None if it was not; `least`: what a
+        correct sender waits at least, that is for the probe of RFC 8985 7.2, or the least RTO."""
+        fields = ('frame.time_epoch', 'tcp.stream', 'ip.src', 'ipv6.src', 'tcp.seq', 'tcp.len', 'tcp.ack', 'tcp.flags')
+        out = self.tshark(path, '-o', 'tcp.desegment_tcp_streams:FALSE', '-T', 'fields', '-E', 'separator=;', '-E', 'occurrence=f',
+                          *(w for f in fields for w in ('-e', f)))
+        sides, found = {}, []
+        for line in out.splitlines():
+            at, stream, v4, v6, seq, n, ack, flags = line.split(';')
+            at, seq, flags = float(at), int(seq), int(flags, 16)
+            end = seq + int(n) + (flags & 1) + (flags >> 1 & 1)
+            mine = (v4 or v6) in ours
+            me, peer = (sides.setdefault((stream, side), Side()) for side in (mine, not mine))
+            if flags & 0x10:
+                peer.acknowledged(int(ack), at)
+            if end > seq:
+                again = me.sent(seq, end, at)
+                if again:
+                    found.append(Repeated(mine, stream, *again))
+        return found
+
+    def assert_none_too_soon(self, repeated):
+        """Where nothing is lost we send again only what has had no answer for as long as a probe waits, since a machine may
+        stall. An answer may be on its way through a kernel that stalls."""
+        bad = [x for x in repeated if x.ours and not (x.seconds and x.seconds >= x.least and (x.acked is None or x.acked < 0.1))]
+        assert not bad, bad
 
     def rules(self, ns='server'):
         return ''.join(self.sh(ns, f'{tool}-save 2>/dev/null || true') for tool in ('iptables', 'ip6tables'))
