@@ -138,6 +138,9 @@ struct worker {
 	vtime return_at; /* when unused memory is */
 	unsigned returns_left; /* times to look for it, unless something happens */
 	bool again; /* work was left for the next wakeup */
+	struct {
+		uint64_t packet, rawip;
+	} gathered; /* bits of the flows that have segments in that link's batch */
 	bool more; /* frames may be waiting that no event will tell of */
 	unsigned unexpired; /* wakeups since timers were looked at */
 	bool ended; /* leave the loop */

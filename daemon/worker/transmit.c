@@ -14,6 +14,7 @@ static void flush(struct worker *w)
 {
 	w->packet->ops->flush(w->packet);
 	w->rawip->ops->flush(w->rawip);
+	w->gathered.packet = w->gathered.rawip = 0;
 }
 
 static void make_room(struct link *l)
@@ -49,6 +50,19 @@ static void put_segment(struct worker *w, struct link *l, const struct segment *
 	l->ops->send(l, &f);
 }
 
+/* A flow's segments leave in their order, also when one goes by the one link and the next by the other: then what
+ * has been gathered goes first. Flows may share a bit.
+ */
+static void keep_order(struct worker *w, const struct link *l, const struct flow *flow)
+{
+	const uint64_t bit = 1ULL << ((flow->remote.port ^ flow->remote.addr.b[15]) & 63);
+	const bool by_packet = l == w->packet;
+
+	if ((by_packet ? w->gathered.rawip : w->gathered.packet) & bit)
+		flush(w);
+	*(by_packet ? &w->gathered.packet : &w->gathered.rawip) |= bit;
+}
+
 static void put_pieces(struct worker *w, struct link *l, const struct segment *seg,
 		       const struct path *path)
 {
@@ -75,9 +89,11 @@ static void send_segment(struct worker *w, const struct segment *seg)
 {
 	const struct flow *const flow = &seg->flow;
 	const struct path *path;
+	struct link *l;
 
 	if (may_be_to_nobody(seg) && netview_may_leave(w->view, &flow->remote.addr, flow->scope,
 						       &flow->local.addr, w->host.now.us)) {
+		keep_order(w, w->rawip, flow);
 		put_pieces(w, w->rawip, seg, &nowhere);
 		return;
 	}
@@ -86,12 +102,12 @@ static void send_segment(struct worker *w, const struct segment *seg)
 		w->no_path++; /* TCP sends again, or gives up in its time */
 		return;
 	}
-	if (path->loopback || (path->ethernet && !path->neigh_known))
-		put_pieces(w, w->rawip, seg, path);
-	else if (path->offload)
-		put_segment(w, w->packet, seg, path, true);
+	l = path->loopback || (path->ethernet && !path->neigh_known) ? w->rawip : w->packet;
+	keep_order(w, l, flow);
+	if (l == w->packet && path->offload)
+		put_segment(w, l, seg, path, true);
 	else
-		put_pieces(w, w->packet, seg, path);
+		put_pieces(w, l, seg, path);
 }
 
 /* Text of a batch points into the send buffers, which stand still until the next engine_input() or

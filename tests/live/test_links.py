@@ -4,6 +4,7 @@
 directions, and what we sent is sound. A capture at our side is looked through by tshark: nothing malformed, no
 wrong checksum, and no remark of its analysis that the link does not explain."""
 import collections
+import contextlib
 import hashlib
 import json
 import os
@@ -177,6 +178,35 @@ def test_link(lab, scenario, family):
     if 'corrupt=' in how and not offloads:
         packets = d.ctl('status')['packets']
         assert packets['bad_tcp_checksum'], packets
+
+
+def read_for_ever(s):
+    with contextlib.suppress(OSError):
+        while s.recv(1 << 18):
+            pass
+
+
+def test_a_neighbour_that_is_checked_costs_no_order(lab):
+    """Now and then a segment goes the kernel's way, so that it asks whether the neighbour is still there. Those behind it wait."""
+    Link(lab, True, 'delay=20000')
+    d = lab.daemon('[Listener c]\nAddress=10.9.0.2:19\nService=chargen\nSendBuffer=512K\n')
+    s = lab.connect('10.9.0.2', 19, timeout=60)
+    mac = lab.sh('client', 'ip -br link show v0').split()[2]
+    threading.Thread(target=read_for_ever, args=(s,), daemon=True).start()
+
+    def goes_on():
+        sent = d.connections()[0]['bytes_out']
+        until(lambda: d.connections()[0]['bytes_out'] > sent + 1_000_000, 20, 'more text')
+    goes_on()
+    before = d.ctl('status')['links']['rawip']['frames_out']
+
+    def asked():
+        lab.sh('server', f'ip neigh replace 10.9.0.1 lladdr {mac} nud stale dev v1')
+        return d.ctl('status')['links']['rawip']['frames_out'] >= before + 3
+    until(asked, 20, "a super-segment the kernel's way")
+    goes_on()
+    counters = d.ctl('status')['counters']
+    assert counters['fast_retransmits'] == 0, counters
 
 
 @variants(family=['4', '6'], offloads=[True, False])
