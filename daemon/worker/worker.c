@@ -133,11 +133,20 @@ static void save_memory(struct worker *w)
 		return_memory(w);
 }
 
+static void check_link(struct worker *w, int rc)
+{
+	if (rc)
+		worker_fail(w, "receive from the packet socket: %s", strerror(-rc));
+}
+
 /* A timer that is due waits for what has arrived already: an ACK that waits in the ring makes a
- * retransmission needless, though we come late. Not for ever, since there may always be more.
+ * retransmission needless, though we come late, and whatever it was that woke us. Not for ever, since there may
+ * always be more.
  */
 static void expire(struct worker *w)
 {
+	if (!vtime_before(w->host.now, engine_deadline(w->engine)))
+		check_link(w, worker_receive(w));
 	if (w->more && ++w->unexpired < CATCH_UP_MAX)
 		return;
 	w->unexpired = 0;
@@ -202,12 +211,6 @@ static void on_spawn_failed(struct service_host *h, const char *program, int err
 		    w->cfg.index, program, strerror(error));
 }
 
-static void check_link(struct worker *w, int rc)
-{
-	if (rc)
-		worker_fail(w, "receive from the packet socket: %s", strerror(-rc));
-}
-
 static void on_link(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *const w = arg;
@@ -245,7 +248,6 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 	w->armed = VTIME_NEVER;
 	begin_wakeup(w);
-	check_link(w, worker_receive(w));
 	worker_pump(w);
 }
 

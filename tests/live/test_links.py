@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 from lab import BUILD, SLOW, Skip, run, until, variants
 
@@ -184,6 +185,25 @@ def read_for_ever(s):
     with contextlib.suppress(OSError):
         while s.recv(1 << 18):
             pass
+
+
+def test_what_has_arrived_comes_before_a_timer_that_is_due(lab):
+    """We stand still for longer than any timer. What wakes us first is not the link, where all that was sent is acknowledged."""
+    Link(lab, True, 'delay=50000')
+    d = lab.daemon('[Listener c]\nAddress=10.9.0.2:19\nService=chargen\n')
+    s = lab.connect('10.9.0.2', 19, timeout=60)
+
+    threading.Thread(target=read_for_ever, args=(s,), daemon=True).start()
+    until(lambda: (c := d.connections()) and c[0]['bytes_out'] > 1_000_000, 20, 'text on its way')
+    for i in range(3):
+        d.proc.send_signal(signal.SIGSTOP)
+        lab.sh('server', f'ip addr add 10.8.0.{i}/32 dev lo')
+        time.sleep(1)
+        d.proc.send_signal(signal.SIGCONT)
+        sent = d.connections()[0]['bytes_out']
+        until(lambda: d.connections()[0]['bytes_out'] > sent + 1_000_000, 20, 'more text')
+    counters = d.ctl('status')['counters']
+    assert counters['tlp_probes'] == counters['rto_expired'] == counters['retransmitted_segments'] == 0, counters
 
 
 def test_a_neighbour_that_is_checked_costs_no_order(lab):
