@@ -274,7 +274,8 @@ static int send_request(int sock, const char *line, int fd)
 int tcpfsm_order(int fd, enum tcpfsm_order order, int any)
 {
 	const char octet = (char)order;
-	const ssize_t n = send_with(fd, &octet, 1, any, MSG_DONTWAIT);
+	/* Without a descriptor it would be text. */
+	const ssize_t n = any < 0 ? -EBADF : send_with(fd, &octet, 1, any, MSG_DONTWAIT);
 
 	return n < 0 ? (int)n : 0;
 }

@@ -110,7 +110,7 @@ enum tcpfsm_order {
 	TCPFSM_NOT_URGENT = 'u' /* it is not, after all */
 };
 /* On an open connection; does not wait. any: a descriptor of any file but a UNIX socket, to mark the order by: it is
- * passed to nobody. -EAGAIN: no room. */
+ * passed to nobody. -EAGAIN: no room. -EBADF: one of them is none. */
 int tcpfsm_order(int fd, enum tcpfsm_order order, int any);
 
 /* Why a connection ended: ECONNREFUSED, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ...; 0: it has not, or in

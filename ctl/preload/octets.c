@@ -305,7 +305,9 @@ static int order_urgent(int fd, struct sock *s, int flags)
 /* An urgent octet that found no room was never written. False: there is no room either to say so. */
 static bool take_back_urgent(int fd, struct sock *s)
 {
-	if (s->urgent_told && give_order(fd, s, TCPFSM_NOT_URGENT) == -EAGAIN)
+	const int rc = s->urgent_told ? give_order(fd, s, TCPFSM_NOT_URGENT) : 0;
+
+	if (rc == -EAGAIN || rc == -ENOBUFS)
 		return false;
 	s->urgent_told = false;
 	return true;

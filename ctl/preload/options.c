@@ -254,6 +254,8 @@ int give_order(int fd, struct sock *s, enum tcpfsm_order order)
 
 	if (rc == -EBADF && !is_sandboxed())
 		rc = tcpfsm_order(fd, order, marker(true));
+	if (rc == -EBADF)
+		rc = -ENOBUFS;
 	s->order_last |= !rc;
 	errno = e;
 	return rc;
@@ -292,9 +294,9 @@ static bool is_told(int fd, struct sock *s, const struct ordered *o, bool want, 
 	if (*told == want)
 		return true;
 	rc = give_order(fd, s, want ? o->on : o->off);
-	if (rc == -EAGAIN && o->key)
+	if ((rc == -EAGAIN || rc == -ENOBUFS) && o->key)
 		rc = tcpfsm_set(daemon_path, s->name.id, o->key, want ? o->on_value : o->off_value);
-	if (rc == -EAGAIN)
+	if (rc == -EAGAIN || rc == -ENOBUFS || rc == -EMFILE)
 		return false;
 	*told = want; /* or the connection is gone */
 	return true;

@@ -152,7 +152,7 @@ void options_more(struct sock *s, bool more);
 void options_connected(int fd, struct sock *s);
 /* Before octets go: what was set and not told yet. */
 void options_tell(int fd, struct sock *s);
-/* In line with the octets. -EAGAIN: no room. */
+/* In line with the octets. -EAGAIN: no room. -ENOBUFS: no descriptor is left to mark it by. */
 int give_order(int fd, struct sock *s, enum tcpfsm_order order);
 /* An accepted socket has what its listener has. */
 void options_inherit(int fd, struct sock *s, const struct sock *listener);

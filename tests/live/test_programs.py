@@ -1040,6 +1040,40 @@ s.recv(1)
     assert lengths == ['41'] * 60, lengths
 
 
+def test_orders_without_a_descriptor_left(lab):
+    """Where none can be had to mark an order by, it is told later, and is no text."""
+    d = lab.daemon(CONF)
+    p, c, _ = converse(lab, d, '''
+import errno, os, resource, socket
+T = socket.IPPROTO_TCP
+s = socket.create_connection(('10.9.0.1', 9000))
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+held = []
+try:
+    while True: held.append(os.dup(0))
+except OSError: pass
+s.setsockopt(T, socket.TCP_NODELAY, 1)
+s.setsockopt(T, socket.TCP_CORK, 1)
+s.sendall(b'a' * 10)
+s.setsockopt(T, socket.TCP_CORK, 0)
+s.sendall(b'b' * 10)
+try: s.send(b'!', socket.MSG_OOB)
+except OSError as e: print(errno.errorcode[e.errno], end=' ')
+for fd in held: os.close(fd)
+s.sendall(b'c' * 10)
+print('sent', flush=True)
+s.recv(1)
+''', [])
+    assert p.stdout.readline() == 'ENOBUFS sent\n'
+    got = b''
+    while len(got) < 30:
+        got += c.recv(100)
+    assert got == b'a' * 10 + b'b' * 10 + b'c' * 10, got
+    shown = {r['key']: r['value'] for r in d.rpc('show.tcp', connection=d.connections()[0]['id'])['tcp']}
+    assert (shown['Nagle'], shown['Cork']) == ('no', 'no'), shown
+    p.kill()
+
+
 @variants(told=['before', 'behind'])
 def test_linger_of_nothing_when_it_is_killed(lab, told):
     """SO_LINGER of 0 resets at once, however its program went, and whatever waits for a peer that does not read."""
