@@ -45,6 +45,7 @@ static json_t *counters_json(const struct worker_status *w)
 	put(o, "relay_connected", w->relay_connected);
 	put(o, "relay_failed", w->relay_failed);
 	put(o, "relay_full", w->relay_full);
+	put(o, "stream_lost", w->stream_lost);
 	put(o, "http_requests", w->http_requests);
 	put(o, "http_errors", w->http_errors);
 	put(o, "http_timeouts", w->http_timeouts);

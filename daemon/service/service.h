@@ -67,6 +67,9 @@ struct service_host {
 	uint64_t http_timeouts; /* http: connections in which nothing moved for too long */
 	struct exec_host *exec; /* owned by exec.c */
 	struct stream_tail *tails; /* owned by stream.c: what holders have still to read */
+	size_t tail_bytes; /* in them */
+	uint64_t
+		stream_lost; /* connections of programs that had not read all, and there was no memory for it */
 	uint8_t *scratch; /* SERVICE_SCRATCH_BYTES, for the length of a call */
 	uint8_t *chargen; /* the pattern */
 };

@@ -23,6 +23,7 @@
 /* What arrived before a connection ended and its holder has not read: it outlives the connection. */
 struct stream_tail {
 	struct stream_tail *next, **at; /* *at == this */
+	struct service_host *host; /* borrowed */
 	struct event *ev;
 	int fd; /* owned */
 	int end_errno; /* as session.end_errno */
@@ -31,7 +32,8 @@ struct stream_tail {
 	uint8_t *data; /* owned */
 };
 
-enum { AGAIN_US = 20000 };
+/* TAILS_BYTES: what all tails of a worker may hold. A peer that sends and resets leaves one, and may come again. */
+enum { AGAIN_US = 20000, TAILS_BYTES = 64 << 20 };
 
 struct stream {
 	struct plumb plumb;
@@ -211,6 +213,7 @@ static void tell_end(int fd, int end_errno, bool passed)
 
 static void tail_free(struct stream_tail *t)
 {
+	t->host->tail_bytes -= t->len;
 	*t->at = t->next;
 	if (t->next)
 		t->next->at = t->at;
@@ -239,46 +242,63 @@ static void on_tail(evutil_socket_t fd, short what, void *arg)
 		tail_free(t);
 }
 
-/* What waits unread in the engine, in memory of its own. NULL: nothing, or no memory for it. */
-static uint8_t *take_unread(const struct session *s, size_t *ret_len)
+/* Octets in memory of their own. */
+struct text {
+	uint8_t *data; /* malloc'ed */
+	size_t len, room;
+};
+
+static bool text_add(struct text *t, struct span span)
 {
-	struct engine *const e = s->host->engine;
-	uint8_t *data = NULL;
-	size_t len = 0, room = 0;
-	struct span span;
+	if (t->room - t->len < span.len) {
+		const size_t room = 2 * t->room + span.len;
+		uint8_t *const more = realloc(t->data, room);
 
-	while (conn_peek(e, s->id, &span, 1)) {
-		if (room - len < span.len) {
-			uint8_t *const more = realloc(data, 2 * room + span.len);
-
-			if (!more)
-				break;
-			data = more;
-			room = 2 * room + span.len;
-		}
-		memcpy(data + len, span.base, span.len);
-		len += span.len;
-		if (conn_consume(e, s->host->now, s->id, span.len))
-			break;
+		if (!more)
+			return false;
+		t->data = more;
+		t->room = room;
 	}
-	*ret_len = len;
-	return data;
+	memcpy(t->data + t->len, span.base, span.len);
+	t->len += span.len;
+	return true;
 }
 
-/* Octets that the holder has still to read. False: there are none. */
-static bool tail_new(struct session *s, const struct stream *st, int end_errno)
+/* What waits unread in the engine. -ENOBUFS: there is no memory for it. */
+static int take_unread(const struct session *s, struct text *ret_text)
 {
 	struct service_host *const h = s->host;
-	size_t len;
-	uint8_t *const data = take_unread(s, &len);
-	struct stream_tail *const t = data ? calloc(1, sizeof(*t)) : NULL;
+	struct text t = { 0 };
+	struct span span;
 
+	while (conn_peek(h->engine, s->id, &span, 1)) {
+		if (h->tail_bytes + t.len + span.len > TAILS_BYTES || !text_add(&t, span)) {
+			free(t.data);
+			return -ENOBUFS;
+		}
+		if (conn_consume(h->engine, h->now, s->id, span.len))
+			break;
+	}
+	*ret_text = t;
+	return 0;
+}
+
+/* Octets that the holder has still to read. False: there are none, or, *ret_lost, they are lost. */
+static bool tail_new(struct session *s, const struct stream *st, int end_errno, bool *ret_lost)
+{
+	struct service_host *const h = s->host;
+	struct text text = { 0 };
+	const int rc = take_unread(s, &text);
+	struct stream_tail *const t = text.data ? calloc(1, sizeof(*t)) : NULL;
+
+	*ret_lost = rc || (text.data && !t);
 	if (!t) {
-		free(data);
+		free(text.data);
 		return false;
 	}
-	t->data = data;
-	t->len = len;
+	t->host = h;
+	t->data = text.data;
+	t->len = text.len;
 	t->end_errno = end_errno;
 	t->passed = st->passed;
 	t->fd = fcntl(st->plumb.to, F_DUPFD_CLOEXEC, 0);
@@ -288,8 +308,11 @@ static bool tail_new(struct session *s, const struct stream *st, int end_errno)
 	if (t->next)
 		t->next->at = &t->next;
 	h->tails = t;
+	h->tail_bytes += t->len;
 	if (t->ev && event_add(t->ev, NULL) == 0)
 		return true;
+	*ret_lost = true;
+	t->end_errno = end_errno ? end_errno : ENOBUFS;
 	tail_free(t);
 	return false;
 }
@@ -400,19 +423,28 @@ static void stream_writable(struct session *s)
 	plumb_pull(&s->stream->plumb);
 }
 
+/* Is there a pair? Of who accepts, though he may not know of it yet. */
+static bool is_begun(const struct stream *st)
+{
+	return st->plumb.to >= 0 || st->plumb.from >= 0;
+}
+
 static void stream_closed(struct session *s, bool hangup)
 {
 	struct stream *const st = s->stream;
 	const struct plumb *const p = &st->plumb;
 	const int end_errno = hangup ? s->end_errno : 0;
+	bool lost = false;
+	const bool kept = p->to >= 0 && st->other < 0 && tail_new(s, st, end_errno, &lost);
 
 	s->stream = NULL;
-	if (p->to >= 0 && st->other < 0 && tail_new(s, st, end_errno)) {
-		plumb_drop(&st->plumb); /* its last octets, and then its end, are the tail's */
-	} else if (hangup && (p->to >= 0 || p->from >= 0)) {
-		tell_end(p->to >= 0 ? p->to : p->from, end_errno, st->passed);
+	s->host->stream_lost += lost;
+	/* Its last octets, and then its end, are the tail's. */
+	if (!kept && (hangup || lost) && is_begun(st))
+		tell_end(p->to >= 0 ? p->to : p->from, lost && !end_errno ? ENOBUFS : end_errno,
+			 st->passed);
+	if (kept || hangup || lost)
 		plumb_drop(&st->plumb);
-	}
 	stream_free(st);
 }
 
@@ -662,12 +694,6 @@ static int accepted_open(struct session *s)
 		stream_free(st);
 	}
 	return rc;
-}
-
-/* Is there a pair, though he who accepts may not know of it yet? */
-static bool is_begun(const struct stream *st)
-{
-	return st->plumb.to >= 0 || st->plumb.from >= 0;
 }
 
 static uint32_t accepted_text(struct session *s, struct span text)

@@ -147,6 +147,7 @@ static void add_status(struct worker_status *sum, const struct worker_status *mo
 	sum->relay_connected += more->relay_connected;
 	sum->relay_failed += more->relay_failed;
 	sum->relay_full += more->relay_full;
+	sum->stream_lost += more->stream_lost;
 	sum->http_requests += more->http_requests;
 	sum->http_errors += more->http_errors;
 	sum->http_timeouts += more->http_timeouts;

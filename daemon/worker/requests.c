@@ -225,6 +225,7 @@ static int serve_status(struct worker *w, struct worker_request *req)
 				      .relay_connected = w->host.relay_connected,
 				      .relay_failed = w->host.relay_failed,
 				      .relay_full = w->host.relay_full,
+				      .stream_lost = w->host.stream_lost,
 				      .http_requests = w->host.http_requests,
 				      .http_errors = w->host.http_errors,
 				      .http_timeouts = w->host.http_timeouts };

@@ -77,7 +77,8 @@ struct worker_status {
 	uint32_t processes; /* exec: running now */
 	uint64_t relay_connected, relay_failed; /* relay: attempts to connect to a backend */
 	uint64_t relay_full; /* relay: connections reset since their backends had enough */
-	uint64_t http_requests, http_errors, http_timeouts; /* see struct service_host */
+	uint64_t stream_lost, http_requests, http_errors,
+		http_timeouts; /* see struct service_host */
 };
 
 enum worker_ask {

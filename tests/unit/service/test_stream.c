@@ -403,6 +403,50 @@ static void a_reset_ends_both_directions_at_once(void **state)
 	}
 }
 
+/* Peers that send, and end, in front of a program that does not read. */
+static void what_is_kept_for_late_readers_has_a_limit(void **state)
+{
+	enum { TIMES = 100, MOST = 64 << 20 };
+	int holders[TIMES], n = 0;
+	size_t kept = 0;
+	struct sockaddr_un name = { 0 };
+	socklen_t len = sizeof(name);
+
+	setup(PIECE);
+	for (; n < TIMES && !f.host.stream_lost; n++) {
+		int ends[2];
+
+		if (n) {
+			assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+			f.holder = ends[0];
+			session_init(&f.s, &f.host, (conn_id){ 0, 1 }, 7, f.service);
+			f.s.fd = ends[1];
+			assert_int_equal(session_open(&f.s), 0);
+		}
+		holders[n] = f.holder;
+		for (int i = 0; i < 10; i++)
+			fake_arrive(f.engine, 0, piece, PIECE);
+		session_ready(&f.s, REPORT_READABLE);
+		kept += f.c->in_len;
+		assert_true(f.c->in_len > PIECE);
+		session_fini(&f.s, false);
+		f.c->in_len = 0;
+	}
+	assert_true(kept > MOST && kept < MOST + 10 * PIECE);
+	assert_int_equal(f.host.stream_lost, 1);
+	/* Nobody takes it for the end of all. */
+	assert_int_equal(getpeername(f.holder, (struct sockaddr *)&name, &len), 0);
+	assert_string_equal(strrchr(name.sun_path + 1, ' '), " 105");
+	/* Who goes, or reads, makes room. */
+	while (n)
+		(void)close(holders[--n]);
+	f.holder = -1;
+	turn();
+	assert_int_equal(f.host.tail_bytes, 0);
+	assert_null(f.host.tails);
+	teardown();
+}
+
 /* ---- who accepts ---- */
 
 static int ours; /* the daemon's end of where lines go */
@@ -586,6 +630,7 @@ int main(void)
 		cmocka_unit_test(a_reset_behind_his_fin),
 		cmocka_unit_test(orders_take_effect_in_their_place),
 		cmocka_unit_test(a_reset_ends_both_directions_at_once),
+		cmocka_unit_test(what_is_kept_for_late_readers_has_a_limit),
 		cmocka_unit_test(what_came_is_there_when_he_is_told),
 		cmocka_unit_test(so_is_an_end),
 		cmocka_unit_test(without_room_for_a_line_nothing_is_lost),
