@@ -624,7 +624,9 @@ static int give_over(struct session *s, struct stream *st)
 	return 0;
 }
 
-/* Its time has come. Where there is no room for a line, as when many come at once, a little later. */
+/* Its time has come. Where there is no room for a line, as when many come at once, a little later: without a pair, of
+ * which many that wait would take all descriptors, unless another worker was faster.
+ */
 static void accepted_due(struct session *s)
 {
 	const struct timeval soon = { .tv_usec = AGAIN_US };
@@ -633,7 +635,7 @@ static void accepted_due(struct session *s)
 	int rc;
 
 	st->ev_due = NULL;
-	rc = give_over(s, st);
+	rc = st->other < 0 && !stream_accept_room(s->service->accept) ? -EAGAIN : give_over(s, st);
 	if (rc == -EAGAIN) {
 		st->ev_due = due;
 		(void)event_add(due, &soon);
