@@ -53,8 +53,12 @@ def die_with_parent():
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def until(condition, seconds=5.0, what='condition'):
-    """Polls; for what happens in another process. Returns the condition's value."""
+PATIENCE = 30.0  # seconds in which what has to happen happens also on a machine that others use
+
+
+def until(condition, seconds=PATIENCE, what='condition'):
+    """Polls; for what happens in another process. Returns the condition's value. The time only ends a test that hangs."""
+    seconds = max(seconds, PATIENCE)
     end = time.monotonic() + seconds * SLOW
     while True:
         value = condition()
@@ -99,7 +103,7 @@ class Daemon:
         if wait:
             self.wait_for('READY=1')
 
-    def wait_for(self, word, seconds=15):
+    def wait_for(self, word, seconds=PATIENCE):
         end = time.monotonic() + seconds * SLOW
         while word not in self.messages:
             if self.proc.poll() is not None:
@@ -131,7 +135,7 @@ class Daemon:
 
     def control(self, name='control.sock'):
         s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        s.settimeout(10 * SLOW)
+        s.settimeout(PATIENCE * SLOW)
         s.connect(str(self.run / name))
         return s
 
@@ -140,7 +144,7 @@ class Daemon:
         got = self.ctl(*args)
         return got['connections'] if isinstance(got, dict) else got
 
-    def closed(self, n=1, seconds=10, *filter):
+    def closed(self, n=1, seconds=PATIENCE, *filter):
         """Waits for n rows in the record, newest first."""
         return until(lambda: (rows := self.connections(*filter, closed=True)) and len(rows) >= n and rows, seconds,
                      f'{n} closed connections')
@@ -148,7 +152,7 @@ class Daemon:
     def stop(self, sig=signal.SIGTERM, code=0):
         if self.proc.poll() is None:
             self.proc.send_signal(sig)
-        self.proc.wait(20 * SLOW)
+        self.proc.wait(60 * SLOW)
         self.notify.close()
         text = self.log.read_text()
         assert 'Sanitizer' not in text, text
@@ -262,14 +266,14 @@ class Lab:
             finally:
                 libc.setns(home.fileno(), CLONE_NEWNET)
 
-    def socket(self, ns='client', family=socket.AF_INET, kind=socket.SOCK_STREAM, proto=0, timeout=10):
+    def socket(self, ns='client', family=socket.AF_INET, kind=socket.SOCK_STREAM, proto=0, timeout=PATIENCE):
         with self.inside(ns):
             s = socket.socket(family, kind, proto)
         s.settimeout(timeout * SLOW if timeout else None)
         self.sockets.append(s)
         return s
 
-    def connect(self, host, port, ns='client', timeout=10):
+    def connect(self, host, port, ns='client', timeout=PATIENCE):
         s = self.socket(ns, socket.AF_INET6 if ':' in host else socket.AF_INET, timeout=timeout)
         s.connect((host, port))
         return s
@@ -294,7 +298,10 @@ class Lab:
 
         class Capture:
             def stop(self):
-                time.sleep(0.1 * SLOW)  # what is in the kernel's ring reaches tcpdump
+                time.sleep(0.1 * SLOW)
+                for _ in range(3):  # what is in the kernel's ring has reached tcpdump when it sleeps
+                    until(lambda: open(f'/proc/{p.pid}/stat').read().rsplit(')', 1)[1].split()[0] == 'S', what='tcpdump has seen all')
+                    time.sleep(0.01)
                 p.send_signal(signal.SIGINT)
                 p.wait()
                 # A frame that arrives is given to the daemon first: tcpdump may have got the answer before.

@@ -167,7 +167,7 @@ def test_active_open_over_ipv6_and_loopback(lab):
 
 def test_simultaneous_open_with_the_kernel(lab):
     """Our first SYN is lost; the kernel's own SYN for the same pair of ports meets us in SYN-SENT (MUST-10)."""
-    d = lab.daemon('[Tcp]\nMSL=100ms\n')
+    d = lab.daemon('[Tcp]\nMSL=100ms\nRtoInitial=20s\n')  # it is not sent again before the kernel's comes
     lab.sh('client', 'iptables -t raw -A PREROUTING -p tcp --sport 62000 -j DROP')
     p = lab.popen('server', [str(TCPFSMCTL), '-s', str(d.run / 'control.sock'), 'connect', '10.9.0.1:5000', '--source', '10.9.0.2:62000'],
                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """exec: a process per connection."""
+import contextlib
 import os
 import pathlib
 import re
@@ -118,13 +119,26 @@ def test_back_pressure(lab):
     d = server(lab, script(lab, 'head -c 30000000 /dev/zero; cat >/dev/null\n'), 'SendBuffer=128K\nReceiveBuffer=128K\n')
     s = lab.connect('10.9.0.2', 80)
     conn = until(lambda: d.connections())[0]['id']
-    sizes = []
-    until(lambda: (sizes.append(d.ctl('show', 'connection', conn)['send_queue_bytes']) or sizes[-1] > 60_000), what='a full queue')  # two windows, 64 KiB at least
-    assert max(sizes) <= 128 * 1024, sizes
-    assert len(read_all(s, 30_000_000)) == 30_000_000
-    s.settimeout(2)
+
+    def full():
+        """Two windows are queued, 64 KiB at least, or there is less than a quarter of that to be told of."""
+        row = d.ctl('show', 'connection', conn)
+        assert row['send_queue_bytes'] <= 128 << 10, row
+        most = min(128 << 10, max(64 << 10, 2 * row['detail']['cwnd_bytes']))
+        return row['detail']['snd_wnd_bytes'] == 0 and row['send_queue_bytes'] > most * 3 // 4
+    until(full, what='a full queue')
+    # It stands, and so reads nothing: neither is all of this taken.
     s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
-    s.sendall(bytes(5_000_000))
+    s.settimeout(1)
+    sent = 0
+    with contextlib.suppress(TimeoutError):
+        while sent < 5_000_000:
+            sent += s.send(bytes(1 << 16))
+    assert sent < 1_000_000, 'the process does not read, yet the peer goes on'
+    assert d.ctl('show', 'connection', conn)['recv_queue_bytes'] <= 128 << 10
+    s.settimeout(60 * SLOW)
+    assert len(read_all(s, 30_000_000)) == 30_000_000
+    s.sendall(bytes(5_000_000 - sent))
     s.shutdown(socket.SHUT_WR)
     assert read_all(s) == b''
     assert d.closed(1)[0]['bytes_in'] == 5_000_000
@@ -231,7 +245,7 @@ def test_limits_of_one_address(lab):
 def test_a_stop_waits_for_processes(lab):
     """SIGTERM, what they say to it arrives with a FIN; who does not end by StopGrace is killed."""
     prog = script(lab, 'trap "echo bye; exit 0" TERM\necho up\nwhile :; do sleep 0.1; done\n')
-    d = lab.daemon(f'[Daemon]\nStopGrace=10s\n[Listener x]\nAddress=*:80\nService=exec:{prog}\n'
+    d = lab.daemon(f'[Daemon]\nStopGrace={60 * SLOW:g}s\n[Listener x]\nAddress=*:80\nService=exec:{prog}\n'
                    f"[Listener y]\nAddress=*:81\nKillAfter=300ms\nService=exec:/bin/sh -c 'trap \"\" TERM HUP; echo up; exec sleep 1000'\n"
                    '[Tcp]\nMSL=100ms\n')
     s, stubborn = lab.connect('10.9.0.2', 80), lab.connect('10.9.0.2', 81)
@@ -243,12 +257,12 @@ def test_a_stop_waits_for_processes(lab):
     assert read_all(stubborn) == b''
     stubborn.close()
     d.stop()
-    assert time.monotonic() - start < 8 * SLOW
+    assert time.monotonic() - start < 30 * SLOW
 
 
 def test_two_hundred_processes_a_second(lab):
     """One after the other for some seconds, with nothing left behind. What counts is the processor time of each, its
-    own included, since a busy machine has less of it to give."""
+    own included, beside what the kernel needs to start it at all, here and now."""
     d = server(lab, '/bin/true')
     spawner = spawner_of(d)
     descriptors = lambda: [len(os.listdir(f'/proc/{p}/fd')) for p in (d.proc.pid, spawner)]
@@ -262,12 +276,23 @@ def test_two_hundred_processes_a_second(lab):
     took = time.monotonic() - start
     until(lambda: d.ctl('status')['counters']['processes'] == 0, 10, 'all processes end')
     used = processor_time(d.proc.pid) + processor_time(spawner) - used
-    print(f'# {n / took:.0f} processes a second, {n / used:.0f} in one of processor time')
-    assert n * SLOW > 200 * used, (n, used)
+    least = bare_process_time(200)
+    print(f'# {n / took:.0f} processes a second, {n / used:.0f} in one of processor time, {used / n / least:.1f} times a bare one')
+    assert used / n < 6 * SLOW * least, (n, used, least)
     until(lambda: not d.connections(), 10, 'all connections end')
     # A control client's, which was about to go, may have counted before.
     until(lambda: all(n <= b for n, b in zip(descriptors(), before)), 10, f'no more descriptors than before, {before}')
     assert children(spawner) == [], 'zombies'
+
+
+def bare_process_time(n):
+    """Seconds of processor time for each of n."""
+    def spent():
+        return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    before = spent()
+    for _ in range(n):
+        os.waitpid(os.posix_spawn('/bin/true', ['true'], os.environ), 0)
+    return (spent() - before) / n
 
 
 def processor_time(pid):

@@ -55,15 +55,17 @@ def flood(lab, port, flags=2, rate=10_000, seconds=60):
 
 
 def ask(lab, n, size=20_000):
-    """n connections, one after the other, each with octets both ways; how long the slowest took."""
-    worst = 0
+    """n connections, one after the other, each with octets both ways. Most are served at once; some may have to send a SYN
+    again, once or twice, which met a full ring while the daemon was not running."""
+    took = []
     for _ in range(n):
         t = time.monotonic()
         with lab.connect('10.9.0.2', 7, timeout=20) as s:
             data = os.urandom(size)
             assert pump(s, data) == data
-        worst = max(worst, time.monotonic() - t)
-    return worst
+        took.append(time.monotonic() - t)
+    took.sort()
+    assert took[n // 2] < 0.9 * SLOW and took[-1] < 10 * SLOW, took
 
 
 def test_syn_flood_on_a_served_port(lab):
@@ -72,7 +74,7 @@ def test_syn_flood_on_a_served_port(lab):
     with flood(lab, 7):
         until(lambda: d.ctl('status')['counters']['syn_cookies_sent'] > 10_000, 30, 'cookies')
         before = rss(d)
-        assert ask(lab, 60) < 3 * SLOW
+        ask(lab, 60)
         got = d.ctl('status')['counters']
         assert got['syn_cookies_accepted'] >= 50, got
         assert got['syn_cookies_refused'] < 20, got  # what comes late, after a connection's end
@@ -121,7 +123,7 @@ def test_syn_flood_that_resets(lab):
     start = time.monotonic()
     with flood(lab, 7, rate=5000):
         until(lambda: d.ctl('status')['counters']['strangers_unrecorded'] > 3000, 60, 'strangers')
-        assert ask(lab, 30) < 3 * SLOW
+        ask(lab, 30)
     status = until(lambda: (s := d.ctl('status')) and s['record']['queue'] == 0 and s, 20, 'the record is written')
     seconds = time.monotonic() - start
     # Begin and end of each that is recorded, and two transitions; all of those that were served.
@@ -137,7 +139,7 @@ def test_flood_of_what_belongs_to_no_connection(lab, flags):
     before = rss(d)
     with flood(lab, 7, flags):
         until(lambda: d.ctl('status')['counters']['drop_listen_other'] > 5000, 60, 'the flood')
-        assert ask(lab, 20) < 3 * SLOW
+        ask(lab, 20)
         got = d.ctl('status')['counters']
         assert rss(d) - before < GROWTH
     assert d.ctl('status')['states']['syn_received'] == 0
@@ -158,7 +160,7 @@ def test_sockstress(lab):
         hogs.append(s)
     until(lambda: d.ctl('status')['counters']['zero_window_probes'] > 100, 30, 'closed windows')
     before = rss(d)
-    assert ask(lab, 50) < 3 * SLOW
+    ask(lab, 50)
     assert d.ctl('status')['counters']['chunks_used'] * 16384 <= 64 << 20
     assert rss(d) - before < 2 * GROWTH and (SLOW > 1 or rss(d) < 200 << 20), rss(d)
     for s in hogs:

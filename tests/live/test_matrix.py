@@ -151,7 +151,7 @@ def test_nginx_and_wrk(lab, ours):
     path, want = blob(lab)
     pathlib.Path(lab.dir, 'small').write_bytes(b'x' * 600)
     s.serve([shutil.which('nginx'), '-c', nginx_conf(lab), '-e', f'{lab.dir}/error.log'], 8080)
-    out = s.client(['wrk', '-t', '2', '-c', '50', '-d', '2', f'http://{s.host}:8080/small'])
+    out = s.client(['wrk', '-t', '2', '-c', '50', '-d', '2', '--timeout', '30s', f'http://{s.host}:8080/small'])
     assert 'Non-2xx' not in out and 'Socket errors' not in out, out
     assert int(re.search(r'(\d+) requests in', out)[1]) > 200, out
     s.client(['curl', '-sS', '--max-time', '60', '-o', f'{lab.dir}/got', f'http://{s.host}:8080/{path.name}'])

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a fingerprint sees. As Linux: our headers beside the kernel's own, sent in the same namespaces to the same
 peer. As FreeBSD: beside the octets that its sources give."""
+import fcntl
 import socket
+import struct
 import threading
 import time
 
@@ -10,6 +12,7 @@ from lab import read_all, run, variants
 
 # As a machine has them that nobody has tuned: tcp_rmem decides the window and the scale.
 RMEM = 'sysctl -qw net.ipv4.tcp_rmem="4096 131072 6291456" net.ipv4.tcp_ecn=2'
+SIOCOUTQ = 0x5411
 FIELDS = ('ip.id', 'ip.flags.df', 'ip.ttl', 'ip.dsfield', 'ipv6.hlim', 'ipv6.tclass', 'tcp.flags', 'tcp.window_size_value', 'tcp.options')
 SWITCHES = {'T': 'tcp_timestamps', 'S': 'tcp_sack', 'W': 'tcp_window_scaling'}
 OPTIONS = ['', 'T', 'S', 'W', 'TS', 'TW', 'SW', 'TSW']
@@ -120,7 +123,9 @@ def feed(s, sizes):
             c.recv(100)
             for n in sizes:
                 c.sendall(bytes(n))
-                time.sleep(0.1)
+                while struct.unpack('i', fcntl.ioctl(c, SIOCOUTQ, bytes(4)))[0]:  # each has an ACK of its own
+                    time.sleep(0.01)
+                time.sleep(0.05)
             c.shutdown(socket.SHUT_WR)
             read_all(c)
     t = threading.Thread(target=go, daemon=True)

@@ -902,7 +902,7 @@ print(errno.errorcode[s.connect_ex(('10.9.0.1', 9001))])
 
 def test_who_says_nothing_is_accepted_later(lab):
     """TCP_DEFER_ACCEPT: by text, by an end, or when its time is over; who resets before was never there."""
-    seconds = int(3 * SLOW)  # in which all but the last are to have their turn
+    seconds = int(6 * SLOW)  # in which all but the last are to have their turn
     d = lab.daemon(CONF)
     p = lab.popen('server', python(lab, d, f'''
 import socket
@@ -1005,7 +1005,7 @@ for i in range(20):
         assert got == want[i % 3], (i, len(got))
         c.sendall(b'.')
     p.wait(10)
-    assert slow < 20 * (SLOW > 1) + 5, f'{slow} of 60 answers took as long as a timer'
+    assert slow < (20 if SLOW > 1 else 10), f'{slow} of 60 answers took as long as a timer'
 
 
 def test_corks_without_end(lab):
@@ -1144,7 +1144,7 @@ def opened():
     s = dial(9000)
     poll = select.poll()
     poll.register(s)
-    assert [e for _, e in poll.poll(1000)] == [select.POLLOUT]
+    assert [e for _, e in poll.poll(30000)] == [select.POLLOUT]
     assert s.connect_ex(('10.9.0.1', 9000)) == 106
     assert s.send(b'early') == 5
     return s

@@ -260,8 +260,7 @@ def test_a_reader_that_stops_closes_the_window_end_to_end(lab, kind):
     assert before < len(data) / 10_000, 'nobody reads, yet the writer is done'
     for row in d.connections():
         assert row['recv_queue_bytes'] <= 64 * 1024 and row['send_queue_bytes'] <= 64 * 1024, row
-    window = d.ctl('show', 'connection', accepted(d)['id'])
-    assert window['detail']['rcv_wnd_bytes'] < 1460, window
+    until(lambda: d.ctl('show', 'connection', accepted(d)['id'])['detail']['rcv_wnd_bytes'] < 1460, what='the window is closed')
     assert hashlib.sha256(read_all(b)).digest() == hashlib.sha256(data).digest()
 
 
@@ -288,7 +287,7 @@ def test_next_backend_and_none(lab, backend):
 def test_connect_timeout_then_the_next(lab, dead, kind):
     lab.sh('server', 'ip neigh add 10.9.0.77 lladdr 02:00:00:00:00:77 dev v1')  # nobody is there
     b, text = listen_behind(lab, kind)
-    d = relay(lab, f'timeout=300ms,{dead},{text}')
+    d = relay(lab, f'timeout=1s,{dead},{text}')
     c = lab.connect('10.9.0.2', 80)
     c.sendall(b'early')
     assert b.accept()[0].recv(5) == b'early'

@@ -3,7 +3,7 @@
 """Parameters of TCP that change at run time, seen on the wire by a kernel peer."""
 import signal
 
-from lab import pump, run, until
+from lab import PATIENCE, pump, run, until
 
 ECHO = '[Listener e]\nAddress=10.9.0.2:7\nService=echo\n[Listener f]\nAddress=10.9.0.2:70\nService=echo\nDSCP=1\n'
 
@@ -63,9 +63,9 @@ def test_the_daemon_s_value_and_who_follows(lab):
     assert shown(d, 'DSCP', '--listener', '10.9.0.2:71') == ('0', 'daemon', 'default')
 
 
-def attempt(lab, port):
+def attempt(lab, port, seconds=PATIENCE):
     """What a kernel client is told of a port."""
-    s = lab.socket(timeout=1)
+    s = lab.socket(timeout=seconds)
     try:
         s.connect(('10.9.0.2', port))
         return 'connected'
@@ -82,11 +82,11 @@ def test_black_hole_where_nobody_listens(lab):
     d = lab.daemon('[Daemon]\nLocalPorts=61000-62000\n' + ECHO)
     assert attempt(lab, 61500) == 'refused'
     d.ctl('set', 'tcp.Blackhole', 'yes')
-    assert attempt(lab, 61500) == 'nothing'
+    assert attempt(lab, 61500, 1) == 'nothing'
     assert attempt(lab, 7) == 'connected'
     assert d.ctl('status')['counters']['drop_blackhole'] >= 1
     d.proc.send_signal(signal.SIGHUP)  # the file says nothing of it
-    until(lambda: attempt(lab, 61500) == 'refused', 10, 'the reload')
+    until(lambda: attempt(lab, 61500, 1) == 'refused', 10, 'the reload')
 
 
 def test_what_is_refused(lab):

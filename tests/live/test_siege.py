@@ -70,11 +70,13 @@ def test_the_record_is_what_a_capture_counts(lab, loss):
     assert pump(s, data) == data
     s.close()
     row = d.closed(1, 60)[0]
-    want, stray = counted(lab, cap.stop())
+    path = cap.stop()
+    want, stray = counted(lab, path)
     counters = d.ctl('status')['counters']
     assert counters['drop_no_connection'] + counters['drop_listen_other'] == stray, (counters, stray)
     assert {k: row[k] for k in want} == want and row['bytes_in'] == row['bytes_out'] == len(data), (row, want)
-    assert bool(loss) or not want['retransmitted_segments'], want
+    if not loss:
+        lab.assert_none_too_soon(lab.repeated(path, '10.9.0.2'))
 
 
 def test_peers_that_read_nothing_do_not_silence_the_others(lab):
@@ -168,7 +170,7 @@ def test_a_storm_of_reloads(lab):
     one, other = d.control(), d.control()
     for client in (one, other):
         client.settimeout(60 * SLOW)
-    one.sendall(b'{"jsonrpc":"2.0","id":1,"method":"reload"}\n' * 60)
+    one.sendall(b'{"jsonrpc":"2.0","id":1,"method":"reload"}\n' * 120)
     got = b''
     while b'\n' not in got:
         got += one.recv(65536)
@@ -181,14 +183,14 @@ def test_a_storm_of_reloads(lab):
     except BlockingIOError:
         pass
     done = got.count(b'"id":1')
-    assert 1 <= done < 30, f'{done} of 60 reloads were done first'
+    assert 1 <= done < 60, f'{done} of 120 reloads were done first'
     s.sendall(b'x')
     assert s.recv(1) == b'x'
     one.close()
     # When systemd reads again, the last that it learns is that we are ready.
     until(lambda: heard(d).rfind('READY=1') > heard(d).rfind('RELOADING=1') >= 0, 60, 'READY=1')
     # A hundred signals were few reloads: those that came during one are one.
-    assert d.log.read_text().count('reloaded:') <= 60 + 40
+    assert d.log.read_text().count('reloaded:') <= 120 + 40
 
 
 if __name__ == '__main__':
