@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <err.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +52,12 @@ static inline double cpu_of(pid_t pid)
 	if (!pid || clock_getcpuclockid(pid, &id) || clock_gettime(id, &t))
 		return 0;
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* As tcpfsmd's: a namespace may forbid cubic as its default, yet let a socket choose it. Else the default stays. */
+static inline void use_cubic(int fd)
+{
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
 }
 
 static inline long kb_of(const char *path, const char *key)

@@ -125,6 +125,7 @@ static int open_socket(unsigned port, bool wait)
 	if (fd < 0)
 		err(1, "socket");
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	use_cubic(fd);
 	if (opt.reset)
 		(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &lg, sizeof(lg));
 	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
