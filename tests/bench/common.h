@@ -3,8 +3,8 @@
 #pragma once
 #include <arpa/inet.h>
 #include <err.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

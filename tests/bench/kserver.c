@@ -7,7 +7,7 @@
  * machines that give one process few descriptors, share the ports by SO_REUSEPORT. It prints "ready".
  */
 #include <errno.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/epoll.h>

@@ -15,7 +15,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
