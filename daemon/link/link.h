@@ -69,14 +69,17 @@ enum link_pressure {
 	LINK_FULL, /* half: soon something is lost */
 };
 
+/* What is received, passed on and sent in one go stays in the cache. */
+enum { LINK_TAKE_BYTES = 1 << 18 };
+
 struct link_ops {
 	const char *name; /* "packet", "rawip" */
 	/* Descriptors that poll readable when receive() has something. Their number; 0: never receives.
 	 * With EPOLLET they tell of what comes after they were last asked: receive until it has less. */
 	unsigned (*fds)(const struct link *l, int ret_fds[LINK_FDS]);
-	/* Up to max frames into ret_frames, in the order they came; less: no more wait. -Exxx: the link
-	 * is broken. */
-	int (*receive)(struct link *l, struct frame *ret_frames, unsigned max);
+	/* Up to max frames into ret_frames, in the order they came, and no more once there are LINK_TAKE_BYTES
+	 * of them. *ret_more: others may wait. -Exxx: the link is broken. */
+	int (*receive)(struct link *l, struct frame *ret_frames, unsigned max, bool *ret_more);
 	enum link_pressure (*pressure)(const struct link *l);
 	/* Gives the received frames back, before the next receive() would. */
 	void (*release)(struct link *l);

@@ -172,19 +172,22 @@ static void packet_release(struct link *l)
 	ring_release(&p->rings[LARGE]);
 }
 
-static int packet_receive(struct link *l, struct frame *ret_frames, unsigned max)
+static int packet_receive(struct link *l, struct frame *ret_frames, unsigned max, bool *ret_more)
 {
 	struct packet_link *p = self(l);
 	struct ring_packet got;
 	struct ring *from;
+	uint32_t bytes = 0;
 	unsigned found = 0;
 
 	packet_release(l);
 	/* What is not for us takes no turns: the slots bound it. */
-	while (found < max && (from = first_packet(p, &got))) {
+	while (found < max && bytes < LINK_TAKE_BYTES && (from = first_packet(p, &got))) {
 		found += accept_frame(p, &got, &ret_frames[found]);
+		bytes += got.len;
 		ring_take(from);
 	}
+	*ret_more = found == max || bytes >= LINK_TAKE_BYTES;
 	return (int)found;
 }
 

@@ -34,8 +34,9 @@ static unsigned rawip_fds(const struct link *l, int ret_fds[LINK_FDS])
 	return 0;
 }
 
-static int rawip_receive(struct link *l, struct frame *ret_frames, unsigned max)
+static int rawip_receive(struct link *l, struct frame *ret_frames, unsigned max, bool *ret_more)
 {
+	*ret_more = false;
 	return 0;
 }
 

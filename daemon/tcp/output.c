@@ -532,7 +532,7 @@ static void sent(struct engine *e, struct tcb *t, const struct plan *p)
 
 	t->snd.rtx = seq_max(t->snd.rtx, next);
 	t->snd.nxt = seq_max(t->snd.nxt, next);
-	if (t->params->not_sent_lowat_bytes)
+	if (t->want_writable)
 		tcb_tell_room(e, t);
 	if (p->n % p->piece)
 		t->snd.small_end = seq_max(t->snd.small_end, seq_add(p->at, p->n));

@@ -24,6 +24,7 @@ void tcp_params_default(struct tcp_params *ret_params)
 		.r1 = 3, /* SHLD-10 */
 		.keepalive_probes = 9,
 		.send_buffer_bytes = 4 << 20,
+		.not_sent_lowat_bytes = 256 << 10,
 		.receive_buffer_bytes = 4 << 20,
 		.receive_initial_bytes = 64 << 10,
 		.initial_window = 10,

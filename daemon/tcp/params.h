@@ -40,7 +40,7 @@ struct tcp_params {
 		keepalive_probes; /* MUST-29: how many are not answered before it ends. Default 9 */
 	uint32_t send_buffer_bytes; /* most unacknowledged and unsent octets held. Default 4 MiB */
 	uint32_t
-		not_sent_lowat_bytes; /* of them, most unsent octets: TCP_NOTSENT_LOWAT; 0 = as many. Default 0 */
+		not_sent_lowat_bytes; /* of them, most unsent octets: TCP_NOTSENT_LOWAT; 0 = as many. Default 256 KiB */
 	uint32_t receive_buffer_bytes; /* largest window offered. Default 4 MiB */
 	uint32_t
 		receive_initial_bytes; /* window offered at first; 0 = the largest. Default 64 KiB */

@@ -26,8 +26,10 @@
 enum {
 	MTUS_MAX = 32, /* interfaces whose MTU is known to have changed or not */
 	BATCH = 64, /* frames received in one wakeup */
-	CATCH_UP_MAX = 16, /* batches, before a request is served */
-	OUTPUT_MAX = 256, /* segments sent in one wakeup */
+	CATCH_UP_MAX = 1024, /* frames, before a request is served or a timer expires */
+	OUTPUT_MAX = 256, /* segments sent in one go */
+	OUTPUT_BYTES =
+		LINK_TAKE_BYTES, /* text of them: then its ACKs are looked at, which may have come already */
 	ASKS_MAX = 1024, /* requests on their way at a time */
 	NEIGH_ANSWERS_MAX = 16, /* in one wakeup */
 	STRANGERS_MAX = 4096, /* half-open connections that are recorded, at a time */
@@ -142,7 +144,8 @@ struct worker {
 		uint64_t packet, rawip;
 	} gathered; /* bits of the flows that have segments in that link's batch */
 	bool more; /* frames may be waiting that no event will tell of */
-	unsigned unexpired; /* wakeups since timers were looked at */
+	unsigned taken; /* frames by the last receive(); at least 1 */
+	unsigned unexpired; /* frames since timers were looked at */
 	bool ended; /* leave the loop */
 	vtime armed; /* when the timer will fire: never later than it should */
 	uint64_t realtime_offset_us; /* CLOCK_REALTIME - CLOCK_MONOTONIC */

@@ -114,21 +114,22 @@ int worker_receive(struct worker *w)
 
 	listeners_refresh_room(w);
 
-	const int n = w->packet->ops->receive(w->packet, frames, BATCH);
+	const int n = w->packet->ops->receive(w->packet, frames, BATCH, &w->more);
 
 	w->pressure = w->packet->ops->pressure(w->packet);
+	w->taken = n > 0 ? (unsigned)n : 1; /* an end to what counts them */
 	for (int i = 0; i < n; i++)
 		take_frame(w, &frames[i]);
 	w->packet->ops->release(w->packet);
-	w->more = n == BATCH;
 	return n < 0 ? n : 0;
 }
 
 int worker_catch_up(struct worker *w)
 {
 	int rc = worker_receive(w);
+	unsigned n = w->taken;
 
-	for (unsigned i = 1; i < CATCH_UP_MAX && !rc && w->more; i++)
+	for (; n < CATCH_UP_MAX && !rc && w->more; n += w->taken)
 		rc = worker_receive(w);
 	return rc;
 }

@@ -116,17 +116,19 @@ static void send_segment(struct worker *w, const struct segment *seg)
 void worker_transmit(struct worker *w)
 {
 	struct segment seg;
+	uint32_t bytes = 0;
 	unsigned n = 0;
 
-	for (; n < OUTPUT_MAX; n++) {
+	for (; n < OUTPUT_MAX && bytes < OUTPUT_BYTES; n++) {
 		make_room(w->packet);
 		make_room(w->rawip);
 		if (!engine_output(w->engine, w->host.now, &seg))
 			break;
+		bytes += seg_text_len(&seg);
 		send_segment(w, &seg);
 	}
 	flush(w);
-	if (n == OUTPUT_MAX)
+	if (n == OUTPUT_MAX || bytes >= OUTPUT_BYTES)
 		w->again = true;
 }
 

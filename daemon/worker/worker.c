@@ -147,7 +147,8 @@ static void expire(struct worker *w)
 {
 	if (!vtime_before(w->host.now, engine_deadline(w->engine)))
 		check_link(w, worker_receive(w));
-	if (w->more && ++w->unexpired < CATCH_UP_MAX)
+	w->unexpired += w->taken;
+	if (w->more && w->unexpired < CATCH_UP_MAX)
 		return;
 	w->unexpired = 0;
 	engine_expire(w->engine, w->host.now);
@@ -170,6 +171,8 @@ static void worker_pump(struct worker *w)
 			break;
 		worker_transmit(w);
 		w->again |= served && i == ROUNDS_MAX - 1;
+		if (w->again)
+			break;
 	}
 	worker_step_stop(w);
 	worker_flush_answers(w);
@@ -225,8 +228,7 @@ static void on_again(evutil_socket_t fd, short what, void *arg)
 	struct worker *const w = arg;
 
 	begin_wakeup(w);
-	if (w->more)
-		check_link(w, worker_receive(w));
+	check_link(w, worker_receive(w));
 	worker_pump(w);
 }
 

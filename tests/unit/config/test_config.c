@@ -181,7 +181,8 @@ static void test_every_tcp_key(void **state)
 		"SynTimeout=2m\nR1=5\nUserTimeoutOption=yes\nUserTimeoutMax=10min\nPersonality="
 		"freebsd\nRtoInitial=1500ms\nRtoMin=1ms\nRtoMax="
 		"2min\nDelayedAck=0\n"
-		"SendBuffer=64K\nReceiveBuffer=1MiB\nReceiveBufferInitial=32K\nInitialWindow="
+		"SendBuffer=64K\nNotSentLowat=16K\nReceiveBuffer=1MiB\nReceiveBufferInitial="
+		"32K\nInitialWindow="
 		"64\nMSS=1400\nTTL=255\n"
 		"CongestionControl=newreno\nEcn=on\nSynCookies=always\nFastOpen="
 		"both\nFastOpenQueue=7\nDSCP=46\nNagle="
@@ -200,6 +201,7 @@ static void test_every_tcp_key(void **state)
 		.rto_min_us = 1000,
 		.rto_max_us = 120000000,
 		.send_buffer_bytes = 65536,
+		.not_sent_lowat_bytes = 16384,
 		.receive_buffer_bytes = 1 << 20,
 		.receive_initial_bytes = 32 << 10,
 		.initial_window = 64,
