@@ -35,10 +35,12 @@ static int init(struct netview *v, const char *const *only)
 	if (rc)
 		return rc;
 	/* Touched as they fill: what nobody talks to costs nothing. */
-	v->neighs = calloc(NV_NEIGHS, sizeof(*v->neighs));
-	v->paths = calloc(NV_PATHS, sizeof(*v->paths));
+	if (!v->links_only) {
+		v->neighs = calloc(NV_NEIGHS, sizeof(*v->neighs));
+		v->paths = calloc(NV_PATHS, sizeof(*v->paths));
+	}
 	v->buffer = malloc(NV_BUFFER_BYTES);
-	if (!v->neighs || !v->paths || !v->buffer)
+	if ((!v->links_only && (!v->neighs || !v->paths)) || !v->buffer)
 		return -ENOMEM;
 	v->neigh_generation = 1;
 	if (getrandom(v->key, sizeof(v->key), 0) != sizeof(v->key))
@@ -52,11 +54,16 @@ static int init(struct netview *v, const char *const *only)
 	return rc;
 }
 
-int netview_new(const char *const *only, struct netview **ret_view, struct errmsg *ret_err)
+static int make(const char *const *only, bool links_only, struct netview **ret_view,
+		struct errmsg *ret_err)
 {
 	struct netview *v = calloc(1, sizeof(*v));
-	const int rc = v ? init(v, only) : -ENOMEM;
+	int rc = -ENOMEM;
 
+	if (v) {
+		v->links_only = links_only;
+		rc = init(v, only);
+	}
 	if (rc) {
 		netview_free(v);
 		return errmsg(ret_err, rc, "netlink: interfaces and addresses cannot be read: %s",
@@ -64,6 +71,16 @@ int netview_new(const char *const *only, struct netview **ret_view, struct errms
 	}
 	*ret_view = v;
 	return 0;
+}
+
+int netview_new(const char *const *only, struct netview **ret_view, struct errmsg *ret_err)
+{
+	return make(only, false, ret_view, ret_err);
+}
+
+int netview_new_links(const char *const *only, struct netview **ret_view, struct errmsg *ret_err)
+{
+	return make(only, true, ret_view, ret_err);
 }
 
 void netview_free(struct netview *v)
@@ -125,6 +142,26 @@ bool netview_uses_interface(const struct netview *v, uint32_t ifindex)
 	const struct nv_link *l = nv_link_find(v, ifindex);
 
 	return l && l->wanted && !l->port;
+}
+
+static bool is_taken_from(const struct netview *v, uint32_t ifindex)
+{
+	for (size_t i = 0; i < v->links_n; i++) {
+		if (v->links[i].takes_from == ifindex)
+			return true;
+	}
+	return false;
+}
+
+uint32_t netview_next_direct(const struct netview *v, size_t *at)
+{
+	while (*at < v->links_n) {
+		const struct nv_link *l = &v->links[(*at)++];
+
+		if (l->wanted && !l->loopback && !l->owned && !is_taken_from(v, l->ifindex))
+			return l->ifindex;
+	}
+	return 0;
 }
 
 static uint16_t clip_mtu(uint32_t mtu)

@@ -33,6 +33,8 @@ struct path {
 
 /* only: names of interfaces to use, NULL-terminated; NULL for any. */
 int netview_new(const char *const *only, struct netview **ret_view, struct errmsg *ret_err);
+/* One that knows interfaces and nothing else: of no use for addresses, neighbours and paths. */
+int netview_new_links(const char *const *only, struct netview **ret_view, struct errmsg *ret_err);
 void netview_free(struct netview *v);
 /* Poll readable, then netview_update(): reads what changed. It re-reads everything after an overrun
  * (ENOBUFS). True when addresses changed, so that the caller can look again at what it owns. */
@@ -51,6 +53,10 @@ uint64_t netview_generation(const struct netview *v);
 uint16_t netview_link_mtu(const struct netview *v, uint32_t ifindex); /* 0: unknown interface */
 const char *netview_link_name(const struct netview *v, uint32_t ifindex); /* "?" when unknown */
 bool netview_link_mac(const struct netview *v, uint32_t ifindex, uint8_t ret_mac[6]);
+/* Interfaces whose frames for this machine's addresses reach this machine's IP and nobody else on the way: not
+ * lo, none with a master (a bridge, a bond, a VRF), none from which another takes frames (macvlan and the
+ * like). *at: 0 at first, moved on. 0: there are no more. */
+uint32_t netview_next_direct(const struct netview *v, size_t *at);
 /* The network of an address no kernel owns: is `a` on-link at ifindex by one of its prefixes? For
  * answering ARP and ND with Shield=none. */
 bool netview_is_onlink(const struct netview *v, uint32_t ifindex, const struct ipaddr *a);

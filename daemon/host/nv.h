@@ -29,6 +29,8 @@ struct nv_link {
 	uint8_t mac[6]; /* when ethernet */
 	bool ethernet, loopback, up;
 	bool port; /* of a bridge or the like: the upper device shows its frames again */
+	bool owned; /* it has a master of any kind */
+	uint32_t takes_from; /* the interface whose frames it takes before IP sees them; 0: none */
 	bool wanted; /* by `only` */
 };
 
@@ -79,6 +81,7 @@ struct netview {
 	bool addresses_changed; /* since the last netview_update() */
 	bool stale; /* events were lost and not made up for yet */
 	bool loopback_wanted;
+	bool links_only; /* nothing else is kept: no addresses, neighbours or paths */
 
 	struct nv_link *links; /* by ifindex, ascending */
 	size_t links_n;

@@ -73,6 +73,24 @@ static bool is_port(struct nlattr *linkinfo)
 	return false;
 }
 
+/* Whose frames does an interface take away before IP sees them? A VLAN takes those with its tag alone, by
+ * which they are told apart. One in another namespace is not seen here.
+ */
+static uint32_t takes_from(struct nlattr *const *attrs)
+{
+	static const char *const kinds[] = { "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec" };
+	struct nlattr *tb[IFLA_INFO_MAX + 1];
+
+	if (!attrs[IFLA_LINKINFO] || attrs[IFLA_LINK_NETNSID] ||
+	    nla_parse_nested(tb, IFLA_INFO_MAX, attrs[IFLA_LINKINFO], NULL) < 0)
+		return 0;
+	for (size_t i = 0; tb[IFLA_INFO_KIND] && i < ARRAY_SIZE(kinds); i++) {
+		if (!nla_strcmp(tb[IFLA_INFO_KIND], kinds[i]))
+			return attr_u32(attrs, IFLA_LINK);
+	}
+	return 0;
+}
+
 static void on_link(struct netview *v, struct nlmsghdr *h)
 {
 	const struct ifinfomsg *m = nlmsg_data(h);
@@ -93,6 +111,8 @@ static void on_link(struct netview *v, struct nlmsghdr *h)
 		.loopback = m->ifi_flags & IFF_LOOPBACK,
 		.up = m->ifi_flags & IFF_UP,
 		.port = is_port(tb[IFLA_LINKINFO]),
+		.owned = attr_u32(tb, IFLA_MASTER) != 0,
+		.takes_from = takes_from(tb),
 	};
 	if (tb[IFLA_IFNAME])
 		(void)nla_strlcpy(l.name, tb[IFLA_IFNAME], sizeof(l.name));
@@ -204,8 +224,9 @@ static int socket_open(struct nl_sock **ret_sock)
 static int events_open(struct netview *v)
 {
 	static const int groups[] = {
-		RTNLGRP_LINK,       RTNLGRP_NEIGH,      RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
-		RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE,
+		RTNLGRP_LINK, /* first: alone when there is no more to know */
+		RTNLGRP_NEIGH,      RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
+		RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE,
 	};
 	const int bytes = EVENT_SOCKET_BYTES;
 	int rc = socket_open(&v->events), fd;
@@ -216,12 +237,13 @@ static int events_open(struct netview *v)
 	/* FORCE needs CAP_NET_ADMIN; without it the system's limit holds and overruns come sooner. */
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) < 0)
 		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
-	for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
+	for (size_t i = 0; i < (v->links_only ? 1 : ARRAY_SIZE(groups)); i++) {
 		if (nl_socket_add_membership(v->events, groups[i]) < 0)
 			return -EPROTONOSUPPORT;
 	}
 	/* Next-hop objects are younger than the rest (Linux 5.3). */
-	(void)nl_socket_add_membership(v->events, RTNLGRP_NEXTHOP);
+	if (!v->links_only)
+		(void)nl_socket_add_membership(v->events, RTNLGRP_NEXTHOP);
 	return nl_socket_set_nonblocking(v->events) < 0 ? -EIO : 0;
 }
 
@@ -355,9 +377,9 @@ int nv_netlink_resync(struct netview *v)
 	v->stale = false;
 	nv_tables_clear(v);
 	rc = dump(v, RTM_GETLINK, &link, sizeof(link));
-	if (!rc)
+	if (!rc && !v->links_only)
 		rc = dump(v, RTM_GETADDR, &addr, sizeof(addr));
-	if (!rc)
+	if (!rc && !v->links_only)
 		rc = dump(v, RTM_GETNEIGH, &neigh, sizeof(neigh));
 	if (!rc && v->stale)
 		rc = -ENOMEM;

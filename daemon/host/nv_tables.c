@@ -50,7 +50,7 @@ static bool links_equal(const struct nv_link *a, const struct nv_link *b)
 {
 	return !strcmp(a->name, b->name) && a->mtu == b->mtu && !memcmp(a->mac, b->mac, 6) &&
 	       a->ethernet == b->ethernet && a->loopback == b->loopback && a->up == b->up &&
-	       a->port == b->port;
+	       a->port == b->port && a->owned == b->owned && a->takes_from == b->takes_from;
 }
 
 /* Links are reported often with nothing new (statistics, wireless): only a change counts. */
@@ -97,7 +97,7 @@ void nv_link_delete(struct netview *v, uint32_t ifindex)
 			i++;
 	}
 	/* A number may come again with another interface. */
-	for (size_t i = 0; i < NV_NEIGHS; i++) {
+	for (size_t i = 0; i < NV_NEIGHS && v->neighs; i++) {
 		if (v->neighs[i].ifindex == ifindex)
 			v->neighs[i].ifindex = 0;
 	}

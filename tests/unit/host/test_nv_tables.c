@@ -105,6 +105,45 @@ static void a_link_takes_its_addresses_and_neighbours_along(void **state)
 	}
 }
 
+/* Where nobody but IP takes the frames. */
+static void direct_links_are_told(void **state)
+{
+	static const struct nv_link links[] = {
+		{ .ifindex = 1, .name = "lo", .loopback = true },
+		{ .ifindex = 2, .name = "eth0", .ethernet = true },
+		{ .ifindex = 3, .name = "port", .ethernet = true, .owned = true, .port = true },
+		{ .ifindex = 4, .name = "member", .ethernet = true, .owned = true },
+		{ .ifindex = 5, .name = "lower", .ethernet = true },
+		{ .ifindex = 6, .name = "macvlan", .ethernet = true, .takes_from = 5 },
+		{ .ifindex = 9, .name = "tun0" },
+	};
+	struct netview *v = *state;
+	uint64_t generation;
+	struct nv_link l;
+	size_t at = 0;
+
+	assert_int_equal(netview_next_direct(v, &at), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(links); i++)
+		assert_int_equal(nv_link_put(v, &links[i]), 0);
+	assert_int_equal(netview_next_direct(v, &at), 2);
+	assert_int_equal(netview_next_direct(v, &at), 6);
+	assert_int_equal(netview_next_direct(v, &at), 9);
+	assert_int_equal(netview_next_direct(v, &at), 0);
+	generation = v->generation;
+	l = links[5];
+	l.takes_from = 2;
+	assert_int_equal(nv_link_put(v, &l), 0);
+	assert_int_not_equal(v->generation, generation);
+	generation = v->generation;
+	l = links[3];
+	l.owned = false;
+	assert_int_equal(nv_link_put(v, &l), 0);
+	assert_int_not_equal(v->generation, generation);
+	at = 0;
+	assert_int_equal(netview_next_direct(v, &at), 4);
+	assert_int_equal(netview_next_direct(v, &at), 5);
+}
+
 static void thousands_of_addresses_are_found(void **state)
 {
 	struct netview *v = *state;
@@ -230,6 +269,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(a_link_takes_its_addresses_and_neighbours_along,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(direct_links_are_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(thousands_of_addresses_are_found, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			broadcast_addresses_come_from_prefixes_and_configuration, setup, teardown),
