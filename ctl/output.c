@@ -120,6 +120,7 @@ static void table_page(struct output *o, const json_t *result)
 static void table_end(struct output *o)
 {
 	const struct proto_column shield = { "shield", "", CELL_PLAIN, false };
+	const struct proto_column trouble = { "trouble", "", CELL_PLAIN, false };
 	char cell[CELL_MAX];
 
 	if (!o->view)
@@ -141,6 +142,8 @@ static void table_end(struct output *o)
 		fprintf(o->out, "(there are more)\n");
 	if (o->method == METHOD_LIST_RULES)
 		fprintf(o->out, "shield: %s\n", proto_cell(&shield, o->last, NULL, cell));
+	if (o->method == METHOD_LIST_RULES && json_is_string(json_object_get(o->last, "trouble")))
+		fprintf(o->out, "iptables alone: %s\n", proto_cell(&trouble, o->last, NULL, cell));
 }
 
 /* json: one document, whatever the number of pages. The list is written as it comes. */

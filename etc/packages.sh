@@ -2,7 +2,7 @@
 # Sourced by etc/quickstart and tests/run: the Debian packages they need, and how they get them.
 # shellcheck shell=bash disable=SC2034
 packages_build='gcc libc6-dev meson ninja-build pkg-config libevent-dev libnl-3-dev libnl-route-3-dev libnl-idiag-3-dev
-libsqlite3-dev libjansson-dev libsmartcols-dev libinih-dev libcap-ng-dev libcmocka-dev python3 iptables iproute2'
+libsqlite3-dev libjansson-dev libsmartcols-dev libinih-dev libcap-ng-dev libcmocka-dev python3 iptables nftables iproute2'
 packages_test='clang libclang-rt-14-dev clang-format ethtool tcpdump tshark curl netcat-openbsd conntrack sqlite3 procps
 systemd dbus util-linux binutils nginx-light wrk wget ncat socat iperf3 redis-server openssh-server openssh-client
 postgresql git libpython3.11-testsuite llvm valgrind'

@@ -106,6 +106,7 @@ static const struct proto_column rule_columns[] = {
 static const struct proto_column rule_raw[] = {
 	LEFT("family", "", PLAIN),   LEFT("address", "", PLAIN), LEFT("port_min", "", PLAIN),
 	LEFT("port_max", "", PLAIN), LEFT("packets", "", PLAIN), LEFT("bytes", "", PLAIN),
+	LEFT("early", "", PLAIN),
 };
 
 static const struct proto_column method_columns[] = {
@@ -618,6 +619,8 @@ static void render_list(FILE *out, enum method m, const struct proto_view *view,
 		fprintf(out, "(there are more)\n");
 	if (m == METHOD_LIST_RULES && has(&p, "shield"))
 		fprintf(out, "shield: %s\n", get(&p, "shield", CELL_PLAIN));
+	if (m == METHOD_LIST_RULES && has(&p, "trouble"))
+		fprintf(out, "iptables alone: %s\n", get(&p, "trouble", CELL_PLAIN));
 }
 
 static void render(FILE *out, enum method m, const json_t *result)

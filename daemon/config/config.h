@@ -19,7 +19,7 @@ enum {
 	CONFIG_KEYS_MAX = 128
 };
 
-enum config_shield { CONFIG_SHIELD_IPTABLES, CONFIG_SHIELD_NONE };
+enum config_shield { CONFIG_SHIELD_IPTABLES, CONFIG_SHIELD_INGRESS, CONFIG_SHIELD_NONE };
 enum config_record { CONFIG_RECORD_NOTHING, CONFIG_RECORD_CONNECTIONS, CONFIG_RECORD_TRANSITIONS };
 
 /* Whose word a [Tcp] key of a listener is. */

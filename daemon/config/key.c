@@ -14,6 +14,7 @@ const char *const section_names[SECTION__COUNT] = { "Daemon", "Control", "Tcp", 
 						    "Listener" };
 
 static const struct key_word shields[] = { { "iptables", CONFIG_SHIELD_IPTABLES },
+					   { "ingress", CONFIG_SHIELD_INGRESS },
 					   { "none", CONFIG_SHIELD_NONE },
 					   { NULL, 0 } };
 static const struct key_word records[] = { { "nothing", CONFIG_RECORD_NOTHING },

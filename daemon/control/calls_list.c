@@ -236,10 +236,31 @@ static json_t *rule_json(const struct shield_stat *s)
 {
 	char address[ADDR_TEXT];
 
-	return json_pack("{s:s, s:s, s:i, s:i, s:o, s:o}", "family", s->ipv6 ? "ipv6" : "ipv4",
+	return json_pack("{s:s, s:s, s:i, s:i, s:o, s:o, s:o}", "family", s->ipv6 ? "ipv6" : "ipv4",
 			 "address", addr_format(&s->rule.addr, address), "port_min",
 			 (int)s->rule.port_min, "port_max", (int)s->rule.port_max, "packets",
-			 proto_number(s->packets), "bytes", proto_number(s->bytes));
+			 proto_number(s->packets), "bytes", proto_number(s->bytes), "early",
+			 proto_number(s->early));
+}
+
+/* What is beside the rules, read now: it may have changed without them. */
+static json_t *shield_json(const struct control *control)
+{
+	struct shield_early early;
+	json_t *o, *devices;
+
+	shield_early(control->cfg.shield, &early);
+	o = json_pack("{s:O, s:s}", "rules", control->rules, "shield",
+		      early.wanted ? "ingress" : "iptables");
+	if (!early.wanted)
+		return o;
+	devices = json_array();
+	for (size_t i = 0; i < early.devices_n; i++)
+		(void)json_array_append_new(devices, json_string(early.devices[i]));
+	(void)json_object_set_new(o, "devices", devices);
+	(void)json_object_set_new(o, "trouble",
+				  early.trouble ? json_string(early.trouble) : json_null());
+	return o;
 }
 
 static int rules_read(struct control *control, struct errmsg *ret_err)
@@ -283,5 +304,5 @@ void call_list_rules(struct call *c)
 		call_fail(c, PROTO_REFUSED, "%s", err.text);
 		return;
 	}
-	call_result(c, json_pack("{s:O, s:s}", "rules", control->rules, "shield", "iptables"));
+	call_result(c, shield_json(control));
 }

@@ -312,7 +312,7 @@ static void end_rules(struct daemon *d)
 {
 	struct errmsg err;
 
-	if (d->keep_rules || d->paths.lock_fd < 0 || d->config.shield != CONFIG_SHIELD_IPTABLES)
+	if (d->keep_rules || d->paths.lock_fd < 0 || d->config.shield == CONFIG_SHIELD_NONE)
 		return;
 	if (!d->shield && shield_new(d->paths.runtime, &d->shield, NULL) < 0)
 		return; /* the start has said why */

@@ -34,7 +34,7 @@ int privilege_drop(struct errmsg *ret_err)
 	capng_type_t types = CAPNG_EFFECTIVE | CAPNG_PERMITTED;
 	capng_select_t select = CAPNG_SELECT_CAPS;
 
-	/* iptables-restore runs as our child. root's children get the bounding set; those of another
+	/* iptables-restore and nft run as our children. root's children get the bounding set; those of another
 	 * user get what is ambient, which must be inheritable as well. */
 	if (geteuid() != 0) {
 		types |= CAPNG_INHERITABLE | CAPNG_AMBIENT;

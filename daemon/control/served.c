@@ -36,6 +36,8 @@ struct served {
 	size_t applied_n;
 	uint64_t generation;
 	struct event *tick; /* runs while something drains */
+	struct event *on_links; /* NULL: the shield does not follow devices */
+	bool early_told; /* that nothing is dropped early */
 	bool asking; /* a WORKER_LISTENERS is under way */
 	struct listen_op *waiting, **waiting_last; /* not asked yet: oldest first */
 	unsigned asked; /* under way */
@@ -104,6 +106,29 @@ static void rule_add(struct shield_rule *rules, size_t *n, const struct endpoint
 	rules[(*n)++] = (struct shield_rule){ address->addr, address->port, address->port };
 }
 
+/* The rules go on alone when nftables fails: slower, not wrong. Said once, and once when it is over. */
+static void tell_early(struct served *ls)
+{
+	struct shield_early early;
+
+	shield_early(ls->cfg.shield, &early);
+	if (early.trouble && !ls->early_told)
+		log_warning("Shield=ingress: iptables' rules are alone for now: %s", early.trouble);
+	if (!early.trouble && ls->early_told)
+		log_notice("Shield=ingress: segments are dropped at ingress again");
+	ls->early_told = early.trouble;
+}
+
+static void on_links(evutil_socket_t fd, short what, void *arg)
+{
+	struct served *ls = arg;
+
+	(void)fd;
+	(void)what;
+	shield_update(ls->cfg.shield);
+	tell_early(ls);
+}
+
 int served_shield(struct served *ls, const struct config_listener *more, size_t more_n,
 		  struct errmsg *ret_err)
 {
@@ -124,6 +149,7 @@ int served_shield(struct served *ls, const struct config_listener *more, size_t 
 	for (size_t i = 0; i < more_n; i++)
 		rule_add(rules, &n, &more[i].address);
 	rc = shield_apply(ls->cfg.shield, rules, n, ret_err);
+	tell_early(ls);
 	if (rc < 0) {
 		free(rules);
 		return rc;
@@ -448,6 +474,17 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	tick_arm(ls);
 }
 
+/* False: no memory. */
+static bool watch_links(struct served *ls)
+{
+	const int fd = ls->cfg.shield ? shield_fd(ls->cfg.shield) : -1;
+
+	if (fd < 0)
+		return true;
+	ls->on_links = event_new(ls->cfg.base, fd, EV_READ | EV_PERSIST, on_links, ls);
+	return ls->on_links && event_add(ls->on_links, NULL) == 0;
+}
+
 int served_new(const struct served_config *cfg, struct served **ret_served, struct errmsg *ret_err)
 {
 	struct served *ls = calloc(1, sizeof(*ls));
@@ -459,7 +496,7 @@ int served_new(const struct served_config *cfg, struct served **ret_served, stru
 	ls->list = calloc(SERVED_ROOM, sizeof(*ls->list));
 	ls->sources = calloc(SOURCES_MAX, sizeof(*ls->sources));
 	ls->tick = evtimer_new(cfg->base, on_tick, ls);
-	if (!ls->list || !ls->sources || !ls->tick) {
+	if (!ls->list || !ls->sources || !ls->tick || !watch_links(ls)) {
 		served_free(ls);
 		return errmsg(ret_err, -ENOMEM, "no memory");
 	}
@@ -473,6 +510,8 @@ void served_free(struct served *ls)
 		return;
 	if (ls->tick)
 		event_free(ls->tick);
+	if (ls->on_links)
+		event_free(ls->on_links);
 	free(ls->applied);
 	free(ls->sources);
 	free(ls->list);

@@ -105,9 +105,21 @@ static int check_listeners(const struct daemon *d, struct errmsg *ret_err)
 	return 0;
 }
 
-/* Reading the rules once makes iptables load what it needs, which it could not do later. */
+/* The names of [Daemon] Interfaces; NULL: any. */
+static const char *const *interface_names(const struct config *config,
+					  const char *names[CONFIG_INTERFACES_MAX + 1])
+{
+	for (size_t i = 0; i < config->interfaces_n; i++)
+		names[i] = config->interfaces[i];
+	names[config->interfaces_n] = NULL;
+	return config->interfaces_n ? names : NULL;
+}
+
+/* Reading the rules once makes iptables load what it needs, which it could not do later; and so does asking
+ * nft. */
 static int start_shield(struct daemon *d, struct errmsg *ret_err)
 {
+	const char *names[CONFIG_INTERFACES_MAX + 1];
 	struct shield_stat *stats;
 	size_t n;
 	int rc;
@@ -117,8 +129,11 @@ static int start_shield(struct daemon *d, struct errmsg *ret_err)
 	rc = shield_new(d->paths.runtime, &d->shield, ret_err);
 	if (rc == 0)
 		rc = shield_list(d->shield, &stats, &n, ret_err);
-	if (rc == 0)
-		free(stats);
+	if (rc < 0)
+		return rc;
+	free(stats);
+	if (d->config.shield == CONFIG_SHIELD_INGRESS)
+		rc = shield_drop_early(d->shield, interface_names(&d->config, names), ret_err);
 	return rc;
 }
 
@@ -228,10 +243,10 @@ static int engine_config_fill(const struct daemon *d, struct engine_config *ret_
 static int start_crew(struct daemon *d, struct errmsg *ret_err)
 {
 	const struct config *config = &d->config;
-	const char *names[CONFIG_INTERFACES_MAX + 1] = { NULL };
+	const char *names[CONFIG_INTERFACES_MAX + 1];
 	struct worker_config wc = {
 		.unserved = config->tcp,
-		.interfaces = config->interfaces_n ? names : NULL,
+		.interfaces = interface_names(config, names),
 		.answer_neighbours = config->shield == CONFIG_SHIELD_NONE,
 		.record = d->record,
 		.record_what = d->record ? record_what(config) : RECORD_NOTHING,
@@ -240,8 +255,6 @@ static int start_crew(struct daemon *d, struct errmsg *ret_err)
 	};
 	int rc;
 
-	for (size_t i = 0; i < config->interfaces_n; i++)
-		names[i] = config->interfaces[i];
 	rc = engine_config_fill(d, &wc.engine, ret_err);
 	if (rc == 0)
 		rc = crew_start(&wc, config->workers, &d->crew, ret_err);

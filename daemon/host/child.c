@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/macros.h"
 
 enum { STREAMS = 3, OUTPUT_MAX_BYTES = 64 << 20 };
 
@@ -204,4 +206,40 @@ void child_result_fini(struct child_result *r)
 	free(r->out);
 	free(r->err);
 	*r = (struct child_result){ 0 };
+}
+
+/* --- Beside it ------------------------------------------------------------------------------ */
+
+bool child_find_program(const char *name, char ret_path[static CHILD_PROGRAM])
+{
+	static const char admin[] = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
+	const char *const lists[] = { getenv("PATH"), admin };
+
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+		for (const char *dir = lists[i]; dir && *dir;) {
+			const size_t len = strcspn(dir, ":");
+
+			/* A relative directory would be another one tomorrow. */
+			if (*dir == '/' && len < CHILD_PROGRAM / 2) {
+				(void)snprintf(ret_path, CHILD_PROGRAM, "%.*s/%s", (int)len, dir,
+					       name);
+				if (access(ret_path, X_OK) == 0)
+					return true;
+			}
+			dir += len + (dir[len] == ':');
+		}
+	}
+	return false;
+}
+
+void child_flatten(char *text)
+{
+	size_t n = strlen(text);
+
+	while (n && (text[n - 1] == '\n' || text[n - 1] == ' '))
+		text[--n] = 0;
+	for (; *text; text++) {
+		if (*text == '\n' || *text == '\t')
+			*text = ' ';
+	}
 }

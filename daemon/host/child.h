@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs a program to its end, without a shell: text in, text out, and a limit on its time. */
 #pragma once
+#include <stdbool.h>
+
+enum { CHILD_PROGRAM = 256 };
 
 struct child_result {
 	int status; /* exit status; 128 + signal when one ended it */
@@ -13,3 +16,9 @@ struct child_result {
  */
 int child_run(char *const argv[], const char *input, int limit_ms, struct child_result *ret_result);
 void child_result_fini(struct child_result *r);
+
+/* The whole path of a program: in $PATH, and in the directories of administrators' programs, which a
+ * service's PATH may lack. False: there is none. */
+bool child_find_program(const char *name, char ret_path[static CHILD_PROGRAM]);
+/* A program's words on one line. */
+void child_flatten(char *text);

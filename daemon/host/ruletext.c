@@ -34,6 +34,7 @@ int ruletext_names_init(struct ruletext_names *n, const char *tag)
 	memcpy(n->tag, tag, len + 1);
 	(void)snprintf(n->in, sizeof(n->in), CHAIN_PREFIX "%08x-I", hash);
 	(void)snprintf(n->out, sizeof(n->out), CHAIN_PREFIX "%08x-O", hash);
+	(void)snprintf(n->early, sizeof(n->early), CHAIN_PREFIX "%08x-E", hash);
 	(void)snprintf(n->comment, sizeof(n->comment), COMMENT_PREFIX "%s", tag);
 	return 0;
 }

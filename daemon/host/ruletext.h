@@ -21,6 +21,7 @@ enum {
 struct ruletext_names {
 	char tag[RULETEXT_TAG];
 	char in[RULETEXT_CHAIN], out[RULETEXT_CHAIN]; /* reached from PREROUTING, from OUTPUT */
+	char early[RULETEXT_CHAIN]; /* nftables' table of the early drop */
 	char comment[RULETEXT_COMMENT];
 };
 

@@ -6,20 +6,20 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/macros.h"
 #include "host/child.h"
+#include "host/early.h"
 #include "host/probe.h"
 #include "host/ruletext.h"
 
-enum { CHILD_LIMIT_MS = 10000, FAMILIES = 2, PROGRAM_MAX = 256 };
+enum { CHILD_LIMIT_MS = 10000, FAMILIES = 2 };
 
 /* What there is for IPv4, or for IPv6. */
 struct family {
 	bool ipv6;
 	bool usable; /* the programs are there and table raw answers */
-	char save[PROGRAM_MAX], restore[PROGRAM_MAX]; /* whole paths */
+	char save[CHILD_PROGRAM], restore[CHILD_PROGRAM]; /* whole paths */
 	struct errmsg why; /* when not usable */
 };
 
@@ -32,6 +32,7 @@ struct shield {
 	 * nothing. (iptables-restore -c could set them, but ip6tables 1.8.9 on nftables does not.) */
 	struct shield_stat *counted;
 	size_t counted_n;
+	struct early *early; /* NULL: there is no nft, and so nothing of it */
 };
 
 /* A table as it stands, with the text that it points into. */
@@ -47,42 +48,6 @@ static void standing_fini(struct standing *st)
 }
 
 /* --- The programs --------------------------------------------------------------------------- */
-
-/* In $PATH, and in the directories of administrators' programs, which a service's PATH may lack. */
-static bool program_find(const char *name, char ret_path[static PROGRAM_MAX])
-{
-	static const char admin[] = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
-	const char *const lists[] = { getenv("PATH"), admin };
-
-	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
-		for (const char *dir = lists[i]; dir && *dir;) {
-			const size_t len = strcspn(dir, ":");
-
-			/* A relative directory would be another one tomorrow. */
-			if (*dir == '/' && len < PROGRAM_MAX / 2) {
-				(void)snprintf(ret_path, PROGRAM_MAX, "%.*s/%s", (int)len, dir,
-					       name);
-				if (access(ret_path, X_OK) == 0)
-					return true;
-			}
-			dir += len + (dir[len] == ':');
-		}
-	}
-	return false;
-}
-
-/* A program's words on one line. */
-static void flatten(char *text)
-{
-	size_t n = strlen(text);
-
-	while (n && (text[n - 1] == '\n' || text[n - 1] == ' '))
-		text[--n] = 0;
-	for (; *text; text++) {
-		if (*text == '\n')
-			*text = ' ';
-	}
-}
 
 /* What an exit status other than 0 means, from the words with it: iptables has no finer codes. */
 static int refusal(const char *program, const char *words, int status, struct errmsg *ret_err)
@@ -128,7 +93,7 @@ static int program_run(char *const argv[], const char *input, struct child_resul
 	if (rc)
 		return errmsg(ret_err, rc, "%s: %s", argv[0], strerror(-rc));
 	if (r.status) {
-		flatten(r.err);
+		child_flatten(r.err);
 		rc = refusal(argv[0], r.err, r.status, ret_err);
 		child_result_fini(&r);
 		return rc;
@@ -190,7 +155,7 @@ static int family_init(struct family *f, bool ipv6, struct errmsg *ret_err)
 	int rc;
 
 	f->ipv6 = ipv6;
-	if (!program_find(save, f->save) || !program_find(restore, f->restore))
+	if (!child_find_program(save, f->save) || !child_find_program(restore, f->restore))
 		return errmsg(ret_err, -ENOENT,
 			      "%s and %s are needed for the shield and were not found: install "
 			      "iptables, or use an address that no kernel owns and Shield=none",
@@ -209,6 +174,7 @@ int shield_new(const char *tag, struct shield **ret_shield, struct errmsg *ret_e
 {
 	struct shield *s = calloc(1, sizeof(*s));
 	bool kernel6, addresses6;
+	struct errmsg err;
 	int rc;
 
 	if (!s)
@@ -223,6 +189,8 @@ int shield_new(const char *tag, struct shield **ret_shield, struct errmsg *ret_e
 		rc = family_init(&s->families[0], false, ret_err);
 	if (!rc && kernel6)
 		rc = family_init(&s->families[1], true, ret_err);
+	if (!rc && early_new(&s->names, &s->early, &err) == -ENOMEM)
+		rc = errmsg(ret_err, -ENOMEM, "%s", err.text);
 	if (rc) {
 		shield_free(s);
 		return rc;
@@ -231,10 +199,18 @@ int shield_new(const char *tag, struct shield **ret_shield, struct errmsg *ret_e
 	return 0;
 }
 
+int shield_drop_early(struct shield *s, const char *const *only, struct errmsg *ret_err)
+{
+	const int rc = s->early ? 0 : early_new(&s->names, &s->early, ret_err);
+
+	return rc ? rc : early_want(s->early, only, ret_err);
+}
+
 void shield_free(struct shield *s)
 {
 	if (!s)
 		return;
+	early_free(s->early);
 	free(s->applied);
 	free(s->counted);
 	free(s);
@@ -437,6 +413,22 @@ static int change(struct shield *s, const struct shield_rule *rules, size_t n,
 	return 0;
 }
 
+/* What drops early never has more than the rules, not while they change either. */
+static int change_all(struct shield *s, const struct shield_rule *rules, size_t n,
+		      const struct standing before[FAMILIES], struct errmsg *ret_err)
+{
+	int rc = s->early ? early_shrink(s->early, rules, n, ret_err) : 0;
+
+	if (rc)
+		return rc;
+	rc = change(s, rules, n, before, ret_err);
+	if (s->early && !rc)
+		early_grow(s->early, rules, n);
+	else if (s->early)
+		early_grow(s->early, s->applied, s->applied_n);
+	return rc;
+}
+
 static int check_rules(const struct shield_rule *rules, size_t n, struct errmsg *ret_err)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -463,7 +455,7 @@ int shield_apply(struct shield *s, const struct shield_rule *rules, size_t n,
 		memcpy(copy, rules, n * sizeof(*copy));
 	rc = look(s, rules, n, before, ret_err);
 	if (!rc)
-		rc = change(s, rules, n, before, ret_err);
+		rc = change_all(s, rules, n, before, ret_err);
 	for (int i = 0; i < FAMILIES; i++)
 		standing_fini(&before[i]);
 	if (rc) {
@@ -503,8 +495,10 @@ static int family_remove(const struct shield *s, struct family *f, struct errmsg
 
 int shield_remove(struct shield *s, struct errmsg *ret_err)
 {
-	int first = 0;
+	int first = s->early ? early_remove(s->early, ret_err) : 0;
 
+	if (first)
+		return first;
 	/* A failure in one family is no reason to leave the other's rules. */
 	for (int i = 0; i < FAMILIES; i++) {
 		int rc;
@@ -561,9 +555,33 @@ int shield_list(struct shield *s, struct shield_stat **ret_stats, size_t *ret_n,
 			return rc;
 		}
 	}
+	if (s->early)
+		early_add_counts(s->early, stats, n);
 	*ret_stats = stats;
 	*ret_n = n;
 	return 0;
+}
+
+int shield_fd(const struct shield *s)
+{
+	return s->early ? early_fd(s->early) : -1;
+}
+
+void shield_update(struct shield *s)
+{
+	if (s->early)
+		early_update(s->early);
+}
+
+void shield_early(const struct shield *s, struct shield_early *ret_early)
+{
+	struct shield_early e = { .wanted = s->early && early_is_wanted(s->early) };
+
+	if (e.wanted) {
+		e.trouble = early_trouble(s->early);
+		e.devices_n = early_devices(s->early, e.devices);
+	}
+	*ret_early = e;
 }
 
 /* Is this port at the family's loopback address under a rule that we applied? */

@@ -7,6 +7,9 @@
  * matches only addresses that are local to this machine and ports that we own. iptables-restore
  * --noflush replaces the chain atomically. Rules are kept over a crash, found again at start, and
  * removed at a wanted stop. Calls run a child and take about 10 ms: main thread only.
+ *
+ * Beside them, when it is asked for, a table of nftables drops the same at the devices' ingress, which is cheaper
+ * (host/early.h). It goes with the rules, and stays over a crash with them.
  */
 #pragma once
 #include <stdbool.h>
@@ -27,7 +30,8 @@ struct shield_rule {
 struct shield_stat {
 	struct shield_rule rule;
 	bool ipv6;
-	uint64_t packets, bytes; /* dropped for the kernel, by iptables' count */
+	uint64_t packets, bytes; /* dropped for the kernel, by iptables' count and nftables' */
+	uint64_t early; /* packets of these that nftables dropped */
 };
 
 /* tag: tells instances apart, the runtime directory; it is printed in the rules' comments. Looks for
@@ -36,6 +40,25 @@ struct shield_stat {
  */
 int shield_new(const char *tag, struct shield **ret_shield, struct errmsg *ret_err);
 void shield_free(struct shield *s); /* leaves the rules as they are */
+
+/* Shield=ingress: what is applied from now on is dropped early too, on these interfaces (NULL-terminated;
+ * NULL: any). -ENOENT: there is no nft; -EOPNOTSUPP and others: it or the kernel cannot. */
+int shield_drop_early(struct shield *s, const char *const *only, struct errmsg *ret_err);
+/* Devices come and go: poll readable, then shield_update(). -1 unless asked to drop early. */
+int shield_fd(const struct shield *s);
+void shield_update(struct shield *s);
+
+enum { SHIELD_DEVICES = 255 };
+
+struct shield_early {
+	bool wanted;
+	const char *trouble; /* why the rules are alone; NULL: they are not */
+	const char *devices[SHIELD_DEVICES]; /* that it stands on */
+	size_t devices_n;
+};
+
+/* The texts are good until the next change of s. */
+void shield_early(const struct shield *s, struct shield_early *ret_early);
 
 /* Makes the rules exactly these: on failure the old ones stand. -EADDRINUSE: another instance of
  * tcpfsmd owns one of the ports; the message names its tag. */

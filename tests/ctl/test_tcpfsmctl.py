@@ -418,6 +418,14 @@ class Output(Base):
         self.assertIn(b'61000-65535', done.stdout)
         self.assertTrue(done.stdout.endswith(b'shield: iptables\n'))
 
+    def test_rules_at_ingress(self):
+        answer = {'shield': 'ingress', 'devices': ['eth0'], 'trouble': None, 'rules': [
+            {'family': 'ipv4', 'address': '10.0.0.2', 'port_min': 7, 'port_max': 7, 'packets': 1, 'bytes': 2, 'early': 1}]}
+        fake = self.fake({'list.rules': answer})
+        self.assertTrue(self.run_ctl('list', 'rules').stdout.endswith(b'shield: ingress\n'))
+        fake.answers['list.rules'] = dict(answer, devices=[], trouble='nft is ill')
+        self.assertTrue(self.run_ctl('list', 'rules').stdout.endswith(b'shield: ingress\niptables alone: nft is ill\n'))
+
     def test_connection_page(self):
         self.fake({'show.connection': connection(7, detail={'rto_us': 200000, 'iss': 4294967295})})
         done = self.run_ctl('show', 'connection', '7')

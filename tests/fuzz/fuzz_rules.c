@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What iptables-save prints, with anybody's rules in it. The first octets say which instance we are and
  * what we own; the rest is the text. What is written for iptables-restore is read again: our chains and
- * jumps are there once, nothing of another's was touched, and taking it all away leaves nothing.
+ * jumps are there once, nothing of another's was touched, and taking it all away leaves nothing. The same text
+ * taken for what nft lists; and what is written for nft, read again with its members counting, is within the rules.
  */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/earlytext.h"
 #include "host/ruletext.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -94,6 +96,69 @@ static void check_applied(const struct job *j, const char *text)
 	ruletext_table_fini(&t);
 }
 
+/* nft lists members as they were written, each with its counter. */
+static char *counting(const char *text)
+{
+	char *out = NULL;
+	size_t len = 0;
+	FILE *const f = open_memstream(&out, &len);
+
+	assert(f);
+	for (const char *p = text; *p; p += strcspn(p, "\n") + 1) {
+		const int all = (int)strcspn(p, "\n");
+		const bool member = !strncmp(p, "\t\t\t", 3);
+		const bool comma = member && p[all - 1] == ',';
+
+		(void)fprintf(f, "%.*s%s%s\n", all - comma, p,
+			      member ? " counter packets 1 bytes 2" : "", comma ? "," : "");
+	}
+	assert(!fclose(f));
+	return out;
+}
+
+static bool is_within(const struct job *j, const struct shield_stat *s)
+{
+	for (size_t i = 0; i < j->rules_n; i++) {
+		const struct shield_rule *const r = &j->rules[i];
+
+		if (ruletext_in_family(r, s->ipv6) && r->port_min <= s->rule.port_min &&
+		    s->rule.port_max <= r->port_max &&
+		    (addr_is_any(&r->addr) ? addr_is_any(&s->rule.addr)
+					   : addr_eq(&r->addr, &s->rule.addr)))
+			return true;
+	}
+	return false;
+}
+
+static void write_early(FILE *f, const void *arg)
+{
+	static const char *const devices[] = { "eth0" };
+	const struct job *const j = arg;
+
+	(void)earlytext_write(f, &j->names, j->rules, j->rules_n, devices, 1);
+}
+
+static void check_early(const struct job *j, const char *listed)
+{
+	char *const text = written(write_early, j), *const counted = counting(text);
+	struct shield_stat *stats;
+	size_t n, members = 0;
+
+	assert(!earlytext_parse(listed, &stats, &n));
+	free(stats);
+	(void)earlytext_is_listed(listed, &j->names);
+	assert(!earlytext_parse(counted, &stats, &n));
+	for (const char *p = counted; (p = strstr(p, " counter packets ")); p++)
+		members++;
+	assert(n == members && (n > 0) == (*text != 0));
+	assert(!*text || earlytext_is_listed(text, &j->names));
+	for (size_t i = 0; i < n; i++)
+		assert(is_within(j, &stats[i]) && stats[i].early == 1 && stats[i].bytes == 2);
+	free(stats);
+	free(counted);
+	free(text);
+}
+
 static void choose(struct job *j, const uint8_t *head)
 {
 	static const char *const addresses[] = { "10.9.0.2", "::1", "2001:db8::2", "127.0.0.1" };
@@ -135,6 +200,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		assert(r->port_min <= r->port_max);
 	}
 	(void)ruletext_conflict(&j.now, &j.names, j.rules, j.rules_n, j.ipv6);
+	check_early(&j, save);
 	text = written(apply, &j);
 	check_shape(text);
 	free(text);

@@ -191,6 +191,43 @@ def test_watchdog_ends_a_daemon_that_hangs():
     sh('rm /run/systemd/system/tcpfsmd.service.d/w.conf; systemctl daemon-reload')
 
 
+def test_shield_ingress():
+    """nft as the daemon's child, in its sandbox; its table is kept over a crash and goes with the rules."""
+    def tables():
+        return [line for line in sh('nft list tables netdev').splitlines() if 'TCPFSMD' in line]
+
+    def devices():
+        return sorted(json.loads(sh('tcpfsmctl list rules -o json'))['devices'])
+    assert tables() == []
+    pathlib.Path('/etc/tcpfsmd/tcpfsmd.conf').write_text('[Daemon]\nShield=ingress\n' + CONFIG)
+    sh('systemctl restart tcpfsmd')
+    assert len(tables()) == 1 and devices() == ['v1'], (tables(), devices())
+    s = connect(7)
+    s.sendall(b'x')
+    assert s.recv(1) == b'x'
+    sh('tcpfsmctl listen 10.9.0.2:70 --service echo')
+    assert '. 70 counter' in sh('nft -n list ruleset')
+    sh('ip link add d0 type veth peer name d1')
+    until(lambda: devices() == ['d0', 'd1', 'v1'], what='the drop on a new device')
+    sh('ip link del d0')
+    until(lambda: devices() == ['v1'], what='the end of it')
+    before = main_pid()
+    os.kill(before, signal.SIGKILL)
+    until(lambda: main_pid() not in (0, before) and sh('systemctl is-active tcpfsmd', check=False).strip() == 'active', what='a restart')
+    assert len(tables()) == 1 and '. 70 counter' not in sh('nft -n list ruleset')
+    s = connect(7)
+    s.sendall(b'x')
+    assert s.recv(1) == b'x'
+    s.close()
+    sh('systemctl stop tcpfsmd')
+    assert tables() == [] and rules() == [], (tables(), rules())
+    # when systemd gives up on it
+    sh('systemctl start tcpfsmd; kill -9 $(systemctl show -p MainPID --value tcpfsmd); systemctl stop tcpfsmd; systemctl start tcpfsmd-cleanup')
+    assert tables() == [] and rules() == [], (tables(), rules())
+    pathlib.Path('/etc/tcpfsmd/tcpfsmd.conf').write_text(CONFIG)
+    sh('systemctl start tcpfsmd')
+
+
 def test_stop_leaves_nothing():
     s = connect(7)
     assert rules()

@@ -4,7 +4,7 @@
 # usage: run.sh SOURCE_ROOT BUILD_ROOT
 set -eu
 [ "$(id -u)" = 0 ] || { echo "1..0 # SKIP needs root"; exit 0; }
-for tool in /lib/systemd/systemd dbus-daemon ip nsenter iptables tcpdump; do
+for tool in /lib/systemd/systemd dbus-daemon ip nsenter iptables nft tcpdump; do
 	type -P "$tool" >/dev/null || { echo "1..0 # SKIP needs $tool"; exit 0; }
 done
 findmnt -rnt cgroup2 >/dev/null || { echo "1..0 # SKIP needs a cgroup2 file system"; exit 0; }

@@ -29,6 +29,7 @@ void fake_reset(struct event_base *base)
 	memset(&fake, 0, sizeof(fake));
 	fake.base = base;
 	fake.connect_fd = -1;
+	fake.shield_fd = -1;
 }
 
 struct worker_conn fake_conn(uint64_t serial, uint16_t port, enum tcp_state state)
@@ -338,9 +339,30 @@ int shield_list(struct shield *s, struct shield_stat **ret_stats, size_t *ret_n,
 	(void)ret_err;
 	*ret_stats = calloc(fake.rules_n + 1, sizeof(**ret_stats));
 	for (size_t i = 0; i < fake.rules_n; i++)
-		(*ret_stats)[i] = (struct shield_stat){ .rule = fake.rules[i], .packets = 7 };
+		(*ret_stats)[i] =
+			(struct shield_stat){ .rule = fake.rules[i], .packets = 7, .early = 3 };
 	*ret_n = fake.rules_n;
 	return 0;
+}
+
+int shield_fd(const struct shield *s)
+{
+	(void)s;
+	return fake.shield_fd;
+}
+
+void shield_update(struct shield *s)
+{
+	char octet;
+
+	(void)s;
+	fake.shield_updates += read(fake.shield_fd, &octet, 1) == 1;
+}
+
+void shield_early(const struct shield *s, struct shield_early *ret_early)
+{
+	(void)s;
+	*ret_early = fake.early;
 }
 
 bool fake_has_rule(const char *address, uint16_t port)

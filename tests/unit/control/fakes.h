@@ -52,6 +52,9 @@ struct fake {
 	size_t rules_n;
 	unsigned applied;
 	int apply_rc;
+	struct shield_early early; /* what shield_early() gives */
+	int shield_fd; /* what shield_fd() gives; -1: none */
+	unsigned shield_updates;
 	uint16_t kernel_port; /* 0: none */
 
 	/* The configuration: what config_load() gives. */

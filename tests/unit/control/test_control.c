@@ -1049,6 +1049,31 @@ static void test_the_rule_stays_while_connections_drain(void **state)
 	(void)close(fd);
 }
 
+/* The shield is told when devices come and go, and only then. */
+static void test_links(void **state)
+{
+	struct served_config sc = { .base = w.base,
+				    .shield = token(),
+				    .local_ports = { addr_any, 61000, 65535 } };
+	struct served *ls;
+	struct errmsg err;
+	int ends[2];
+
+	assert_int_equal(pipe(ends), 0);
+	fake.shield_fd = ends[0];
+	assert_int_equal(served_new(&sc, &ls, &err), 0);
+	(void)event_base_loop(w.base, EVLOOP_NONBLOCK);
+	assert_int_equal(fake.shield_updates, 0);
+	assert_int_equal(write(ends[1], "x", 1), 1);
+	(void)event_base_loop(w.base, EVLOOP_NONBLOCK);
+	assert_int_equal(fake.shield_updates, 1);
+	served_free(ls);
+	(void)event_base_loop(w.base, EVLOOP_NONBLOCK);
+	assert_int_equal(fake.shield_updates, 1);
+	(void)close(ends[0]);
+	(void)close(ends[1]);
+}
+
 static void test_rules(void **state)
 {
 	int fd = dial("observe.sock");
@@ -1060,6 +1085,23 @@ static void test_rules(void **state)
 	row = json_array_get(result_of(a, "rules"), 0);
 	assert_int_equal(json_integer_value(json_object_get(row, "port_min")), 61000);
 	assert_int_equal(json_integer_value(json_object_get(row, "packets")), 7);
+	assert_int_equal(json_integer_value(json_object_get(row, "early")), 3);
+	assert_null(result_of(a, "devices"));
+	json_decref(a);
+	/* With Shield=ingress, where and whether. */
+	fake.early = (struct shield_early){ .wanted = true,
+					    .devices = { "eth0", "eth1" },
+					    .devices_n = 2 };
+	a = call(fd, "list.rules", "{}");
+	assert_string_equal(json_string_value(result_of(a, "shield")), "ingress");
+	assert_int_equal(json_array_size(result_of(a, "devices")), 2);
+	assert_string_equal(json_string_value(json_array_get(result_of(a, "devices"), 1)), "eth1");
+	assert_true(json_is_null(result_of(a, "trouble")));
+	json_decref(a);
+	fake.early = (struct shield_early){ .wanted = true, .trouble = "nft is ill" };
+	a = call(fd, "list.rules", "{}");
+	assert_int_equal(json_array_size(result_of(a, "devices")), 0);
+	assert_string_equal(json_string_value(result_of(a, "trouble")), "nft is ill");
 	json_decref(a);
 	(void)close(fd);
 	assert_int_equal(teardown(state), 0);
@@ -1463,6 +1505,7 @@ int main(void)
 		TEST(test_what_listen_refuses),
 		TEST(test_the_rule_stays_while_connections_drain),
 		TEST(test_rules),
+		TEST(test_links),
 		TEST(test_connect_gives_a_descriptor_with_its_line),
 		TEST(test_connect_after_its_client_went),
 		TEST(test_what_connect_refuses),

@@ -111,6 +111,15 @@ static void test_lists(void **state)
 		"ipv4    10.0.0.2  7                 12   3.4k\n"
 		"ipv6    *         61000-65535        0      0\n"
 		"shield: iptables\n");
+	renders(METHOD_LIST_RULES,
+		"{\"rules\":[{\"family\":\"ipv4\",\"address\":\"10.0.0.2\",\"port_min\":7,\"port_"
+		"max\":7,\"packets\":12,\"bytes\":40,\"early\":9}],\"shield\":\"ingress\","
+		"\"devices\":[],"
+		"\"trouble\":\"nft: no\"}",
+		"Family  Address   Ports  Packets  Bytes\n"
+		"ipv4    10.0.0.2  7           12     40\n"
+		"shield: ingress\n"
+		"iptables alone: nft: no\n");
 	renders(METHOD_LIST_CONNECTIONS,
 		"{\"connections\":[{\"id\":7,\"state\":\"fin_wait_2\",\"recv_queue_bytes\":0,"
 		"\"send_queue_bytes\":12,"
