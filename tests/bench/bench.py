@@ -37,6 +37,7 @@ CONFIGS = {
 # Figures where more is better; of all others less is.
 MORE = {'gbps', 'rate'}
 DAEMON = '''[Daemon]
+Shield={shield}
 Workers={workers}
 MaxConnections={conns}
 BufferMemory=1GiB
@@ -105,8 +106,8 @@ def lines(config, scale, idle, quick=False):
 class Bench:
     """The namespaces of one configuration, and runs in it."""
 
-    def __init__(self, offloads=True, mtu=1500, host='10.9.0.2'):
-        self.host = host
+    def __init__(self, offloads=True, mtu=1500, host='10.9.0.2', shield='ingress'):
+        self.host, self.shield = host, shield
         self.lab = live.Lab(offloads=offloads, mtu=mtu)
         self.sysctl = {'net.ipv4.tcp_rmem': '4096 131072 33554432', 'net.ipv4.tcp_wmem': '4096 65536 33554432',
                        'net.ipv4.tcp_max_syn_backlog': '65536', 'net.core.somaxconn': '65535', 'net.ipv4.tcp_no_metrics_save': '1',
@@ -151,7 +152,7 @@ class Bench:
         host = f'[{self.host}]' if ':' in self.host else self.host
         record = 'transitions' if kind == 'recording' else 'nothing'
         workers = 2 if kind == 'workers' else 1
-        d = self.lab.daemon(DAEMON.format(conns=line.conns, record=record, host=host, workers=workers))
+        d = self.lab.daemon(DAEMON.format(shield=self.shield, conns=line.conns, record=record, host=host, workers=workers))
         try:
             yield d.proc.pid
             self.status = d.ctl('status')
@@ -237,6 +238,7 @@ def arguments():
     p.add_argument('--idle', type=int, metavar='N', help='idle connections')
     p.add_argument('--crowd', type=int, metavar='N', help='connections of the crowd; 0: none')
     p.add_argument('--only', action='append', metavar='WORD', help='lines whose "CONFIGURATION LINE" contains it')
+    p.add_argument('--shield', choices=['ingress', 'iptables'], default='ingress', help='of tcpfsmd; default: ingress')
     p.add_argument('--json', metavar='FILE', help='every measurement, then the summary, one object a line')
     p.add_argument('--list', action='store_true', help='name the lines and end')
     return p.parse_args()
@@ -272,9 +274,10 @@ def main():
         for config, some in chosen.items():
             if not some:
                 continue
-            bench = Bench(**CONFIGS[config])
+            bench = Bench(shield=opt.shield, **CONFIGS[config])
             try:
-                emit({'config': config, 'congestion_control': bench.cc, 'cpus': os.cpu_count(), 'kernel': os.uname().release})
+                emit({'config': config, 'congestion_control': bench.cc, 'cpus': os.cpu_count(), 'kernel': os.uname().release,
+                      'shield': bench.shield})
                 for line in some:
                     try:
                         pairs = measure(bench, config, line, reps, emit)
@@ -288,7 +291,7 @@ def main():
             finally:
                 bench.lab.close()
     if wants_crowd:
-        failed += crowded(most, emit)
+        failed += crowded(most, emit, opt.shield)
     for s in summaries:
         emit(s)
     if opt.smoke:
@@ -296,11 +299,11 @@ def main():
     return 1 if failed else 0
 
 
-def crowded(most, emit):
-    bench = Bench()
+def crowded(most, emit, shield):
+    bench = Bench(shield=shield)
     try:
         # The last sixteenth of the places is not for SYNs.
-        config = DAEMON.format(conns=most + most // 8 + 1000, record='nothing', workers=1, host=bench.host)
+        config = DAEMON.format(shield=bench.shield, conns=most + most // 8 + 1000, record='nothing', workers=1, host=bench.host)
         crowd.measure(bench, PROGRAMS, config, most, emit)
     except (RuntimeError, AssertionError) as e:
         print(f'{"plain":12}{f"crowd {most}":26}FAILED: {e}', flush=True)
