@@ -238,6 +238,81 @@ static void test_reserve(void **state)
 	assert_int_equal(p.peak, 4);
 }
 
+/* Text out of order gives its chunk, the last first, to what is in order; and there is none for it in the reserve. */
+static void test_order_comes_first(void **state)
+{
+	struct recvq r = { .front = { 0 } };
+	struct sendq s = { .front = { 0 } };
+	struct pool p;
+
+	start(&p, 4);
+	for (uint32_t i = 1; i <= 3; i++) {
+		const seqno at = { i * CHUNK_BYTES };
+
+		assert_int_equal(recvq_insert(&p, &r, at, stream, 10), 10);
+		recvq_add_range(&p, &r, at, seq_add(at, 10));
+	}
+	assert_false(pool_has(&p, CHUNK_RECEIVE));
+	assert_int_equal(recvq_append(&p, &r, stream, 100), 100);
+	assert_int_equal(r.ranges_n, 2);
+	assert_int_equal(recvq_range_bytes(&p, &r), 20);
+	recvq_consume(&p, &r, 100);
+	recvq_drop_ranges(&p, &r);
+	assert_int_equal(p.used, 0);
+
+	start(&p, 32); /* a reserve of 4, of which half is not for this */
+	assert_int_equal(sendq_put(&p, &s, stream, 28 * CHUNK_BYTES), 28 * CHUNK_BYTES);
+	assert_true(pool_has(&p, CHUNK_REASSEMBLY));
+	assert_int_equal(recvq_append(&p, &r, stream, 2 * CHUNK_BYTES), 2 * CHUNK_BYTES);
+	assert_false(pool_has(&p, CHUNK_REASSEMBLY));
+	assert_true(pool_has(&p, CHUNK_RECEIVE));
+	sendq_clear(&p, &s);
+	recvq_clear(&p, &r);
+	assert_int_equal(p.used, 0);
+}
+
+/* Of what senders hold receivers take no notice, and the other way round. */
+static void test_scarcity_is_of_each_kind(void **state)
+{
+	struct recvq r = { .front = { 0 } }, other = r, none = r;
+	struct sendq s = { .front = { 0 } };
+	struct pool p;
+
+	start(&p, 16);
+	p.holders = 2;
+	assert_int_equal(sendq_put(&p, &s, stream, 7 * CHUNK_BYTES), 7 * CHUNK_BYTES);
+	assert_true(pool_is_filling(&p));
+	assert_false(pool_is_scarce(&p));
+	sendq_clear(&p, &s);
+	assert_int_equal(recvq_append(&p, &r, stream, 7 * CHUNK_BYTES), 7 * CHUNK_BYTES);
+	assert_true(pool_is_scarce(&p));
+	assert_false(pool_is_filling(&p));
+	assert_int_equal(recvq_append(&p, &other, stream, 1), 1);
+	assert_int_equal(recvq_room(&p, &none), 3 * CHUNK_BYTES); /* half of the 6 that are left */
+	recvq_clear(&p, &r);
+	recvq_clear(&p, &other);
+}
+
+/* Memory that was given back is the next that is used, before any that never was. */
+static void test_returned(void **state)
+{
+	struct sendq s = { .front = { 0 } };
+	struct pool p;
+
+	start(&p, 8);
+	assert_int_equal(sendq_put(&p, &s, stream, 3 * CHUNK_BYTES), 3 * CHUNK_BYTES);
+	sendq_clear(&p, &s);
+	assert_null(pool_return(&p, 0)); /* it may be needed at once */
+	pool_look(&p);
+	assert_null(pool_return(&p, 3));
+	for (unsigned i = 0; i < 3; i++)
+		assert_non_null(pool_return(&p, 0));
+	assert_null(pool_return(&p, 0));
+	assert_int_equal(sendq_put(&p, &s, stream, 3 * CHUNK_BYTES), 3 * CHUNK_BYTES);
+	assert_int_equal(p.chunks_fresh, 3);
+	sendq_clear(&p, &s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -247,6 +322,9 @@ int main(void)
 		cmocka_unit_test(test_permutations),
 		cmocka_unit_test(test_holes_are_limited),
 		cmocka_unit_test(test_reserve),
+		cmocka_unit_test(test_order_comes_first),
+		cmocka_unit_test(test_scarcity_is_of_each_kind),
+		cmocka_unit_test(test_returned),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);
