@@ -121,7 +121,7 @@ class Bench:
                     'for i in $(seq 16 215); do echo addr add 10.9.0.$i/24 dev v0; done | ip -b -')
 
     def congestion_control(self):
-        """The same for both servers and the client: cubic, which their sockets choose, where the kernel has it."""
+        """The same for both servers and the client: their sockets choose it, where the kernel has it."""
         for ns in ('client', 'server'):
             for key, value in self.sysctl.items():
                 self.lab.run(ns, ['sysctl', '-qw', f'{key}={value}'], check=False)
@@ -130,7 +130,7 @@ class Bench:
         for ns in ('client', 'server'):
             with self.lab.inside(ns), socket.socket() as s:
                 with contextlib.suppress(OSError):
-                    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b'cubic')
+                    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, os.environ.get('BENCH_CC', 'cubic').encode())
                 used.append(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b'\0').decode())
         return '/'.join(sorted(set(used)))
 
@@ -237,6 +237,8 @@ def arguments():
     p.add_argument('--reps', type=int, metavar='N', help='repetitions of each line')
     p.add_argument('--idle', type=int, metavar='N', help='idle connections')
     p.add_argument('--crowd', type=int, metavar='N', help='connections of the crowd; 0: none')
+    p.add_argument('--cc', metavar='NAME', default='cubic',
+                   help='congestion control of the client and of the kernel\'s server (cubic, which tcpfsmd uses)')
     p.add_argument('--only', action='append', metavar='WORD', help='lines whose "CONFIGURATION LINE" contains it')
     p.add_argument('--shield', choices=['ingress', 'iptables'], default='ingress', help='of tcpfsmd; default: ingress')
     p.add_argument('--json', metavar='FILE', help='every measurement, then the summary, one object a line')
@@ -246,6 +248,7 @@ def arguments():
 
 def main():
     opt = arguments()
+    os.environ['BENCH_CC'] = opt.cc
     small = opt.quick or opt.smoke
     reps = opt.reps or (1 if small else 5)
     scale = 0.05 if opt.smoke else 0.3 if opt.quick else 1.5

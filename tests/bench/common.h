@@ -54,10 +54,14 @@ static inline double cpu_of(pid_t pid)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* As tcpfsmd's: a namespace may forbid cubic as its default, yet let a socket choose it. Else the default stays. */
-static inline void use_cubic(int fd)
+/* As tcpfsmd's, or what the bench was told: a namespace may forbid cubic as its default, yet let a socket choose
+ * it. Else the default stays.
+ */
+static inline void choose_congestion_control(int fd)
 {
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
+	const char *const told = getenv("BENCH_CC"), *const name = told ? told : "cubic";
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name));
 }
 
 static inline long kb_of(const char *path, const char *key)

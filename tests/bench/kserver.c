@@ -154,7 +154,7 @@ static void serve(const char *host, unsigned port, enum kind kind)
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	use_cubic(fd);
+	choose_congestion_control(fd);
 	if (bind(fd, &a.any, len) || listen(fd, 65535))
 		err(1, "listen on %s port %u", host, port);
 	conns[fd] = (struct conn){ .kind = LISTENING, .serves = kind };

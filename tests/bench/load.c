@@ -124,7 +124,7 @@ static int open_socket(unsigned port, bool wait)
 	if (fd < 0)
 		err(1, "socket");
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	use_cubic(fd);
+	choose_congestion_control(fd);
 	if (opt.reset)
 		(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &lg, sizeof(lg));
 	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
