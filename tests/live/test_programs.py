@@ -659,11 +659,11 @@ print('fine')
     assert len(read_all(c)) == 500
 
 
-def octets_of(frame):
-    """Of the client's TCP in it."""
+def text_of(frame):
+    """Of the client's TCP in it: sequence number and octets."""
     if frame[12:14] != b'\x08\x00' or frame[26:30] != socket.inet_aton('10.9.0.1'):
-        return 0
-    return int.from_bytes(frame[16:18], 'big') - 20 - (frame[46] >> 4) * 4
+        return None
+    return int.from_bytes(frame[38:42], 'big'), int.from_bytes(frame[16:18], 'big') - 20 - (frame[46] >> 4) * 4
 
 
 def test_what_arrived_is_seen_by_the_next_call(lab):
@@ -680,9 +680,10 @@ def test_what_arrived_is_seen_by_the_next_call(lab):
     with d.control() as control:
         lines = control.makefile('rb')
         ask = json.dumps({'jsonrpc': '2.0', 'id': 1, 'method': 'show.connection', 'params': {'id': me}}).encode() + b'\n'
+        irs = d.ctl('show', 'connection', me)['detail']['irs']
         for i in range(1, 501):
             s.sendall(b'x')
-            while octets_of(tap.recv(2000)) != 1:
+            while text_of(tap.recv(2000)) != ((irs + i) % (1 << 32), 1):  # not the last one, sent again
                 pass
             control.sendall(ask)
             got = json.loads(lines.readline())['result']['bytes_in']
