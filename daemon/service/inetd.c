@@ -108,10 +108,14 @@ const struct service_ops service_echo = {
 };
 
 /* RFC 864: lines of 72 out of the 95 printable characters, each line one character further, so the
- * pattern repeats after 95 lines. The host holds it several times over, for few large sends.
+ * pattern repeats after 95 lines.
  */
 enum { CHARGEN_CHARS = 95, CHARGEN_WIDTH = 72, CHARGEN_LINE = CHARGEN_WIDTH + 2 };
-enum { CHARGEN_PERIOD = CHARGEN_CHARS * CHARGEN_LINE, CHARGEN_BYTES = 8 * CHARGEN_PERIOD };
+enum {
+	CHARGEN_PERIOD = CHARGEN_CHARS * CHARGEN_LINE,
+	CHARGEN_BYTES = CHARGEN_PERIOD + ENGINE_CHUNK_BYTES
+};
+enum { CHARGEN_AT_ONCE = 1 << 20 };
 
 uint8_t *chargen_new(void)
 {
@@ -131,15 +135,15 @@ uint8_t *chargen_new(void)
 /* Fills the send buffer; REPORT_WRITABLE brings us back. chargen_at is the offset in the pattern. */
 static void chargen_send(struct session *s)
 {
-	size_t want, taken;
+	const struct pattern pattern = { s->host->chargen, CHARGEN_PERIOD };
+	size_t taken;
 
 	do {
-		want = CHARGEN_BYTES - s->chargen_at;
-		if (conn_send(s->host->engine, s->host->now, s->id,
-			      s->host->chargen + s->chargen_at, want, &taken))
+		if (conn_send_pattern(s->host->engine, s->host->now, s->id, &pattern, s->chargen_at,
+				      CHARGEN_AT_ONCE, &taken))
 			return;
-		s->chargen_at = (uint32_t)((s->chargen_at + taken) % CHARGEN_BYTES);
-	} while (taken == want);
+		s->chargen_at = (uint32_t)((s->chargen_at + taken) % CHARGEN_PERIOD);
+	} while (taken == CHARGEN_AT_ONCE);
 }
 
 static int chargen_open(struct session *s)

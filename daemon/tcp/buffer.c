@@ -169,30 +169,74 @@ static seqno sendq_end(const struct sendq *q)
 	return seq_add(q->front, q->used);
 }
 
+/* There is room behind the last octet: its chunk is not full, or was taken. */
+static bool sendq_grow(struct pool *p, struct sendq *q)
+{
+	const uint32_t key = key_of(q->origin, sendq_end(q));
+	uint32_t id;
+
+	if (offset_of(q->origin, sendq_end(q)))
+		return true;
+	id = chunk_take(p, CHUNK_SEND, key, q->head ? key_distance(q->origin, q->front, key) : 0);
+	if (!id)
+		return false;
+	if (q->tail)
+		chunk_at(p, q->tail)->next = id;
+	else
+		q->head = q->cursor = id;
+	q->tail = id;
+	return true;
+}
+
+/* Copies behind the last octet, of what the chunk has room for. */
+static void sendq_copy(struct pool *p, struct sendq *q, const uint8_t *data, uint32_t n)
+{
+	const uint32_t off = offset_of(q->origin, sendq_end(q));
+	struct chunk *const c = chunk_at(p, q->tail);
+	uint8_t *const own = chunk_bytes(p, q->tail);
+
+	if (c->lent)
+		memcpy(own, c->lent, off);
+	c->lent = NULL;
+	memcpy(own + off, data, n);
+}
+
 uint32_t sendq_put(struct pool *p, struct sendq *q, const uint8_t *data, uint32_t len)
 {
 	uint32_t done = 0;
 
 	if (!q->head)
 		q->origin = q->front;
-	while (done < len) {
+	while (done < len && sendq_grow(p, q)) {
 		const uint32_t off = offset_of(q->origin, sendq_end(q));
 		const uint32_t n = least(len - done, CHUNK_BYTES - off);
 
-		if (off == 0) {
-			const uint32_t key = key_of(q->origin, sendq_end(q));
-			const uint32_t held = q->head ? key_distance(q->origin, q->front, key) : 0;
-			const uint32_t id = chunk_take(p, CHUNK_SEND, key, held);
+		sendq_copy(p, q, data + done, n);
+		q->used += n;
+		done += n;
+	}
+	return done;
+}
 
-			if (!id)
-				break;
-			if (q->tail)
-				chunk_at(p, q->tail)->next = id;
-			else
-				q->head = q->cursor = id;
-			q->tail = id;
-		}
-		memcpy(chunk_bytes(p, q->tail) + off, data + done, n);
+uint32_t sendq_put_pattern(struct pool *p, struct sendq *q, const struct pattern *pattern,
+			   uint32_t at, uint32_t len)
+{
+	uint32_t done = 0;
+
+	if (!q->head)
+		q->origin = q->front;
+	while (done < len && sendq_grow(p, q)) {
+		const uint32_t off = offset_of(q->origin, sendq_end(q));
+		const uint32_t n = least(len - done, CHUNK_BYTES - off);
+		const uint32_t phase = (uint32_t)(((uint64_t)at + done) % pattern->period);
+		const uint32_t begin = (phase + pattern->period - off % pattern->period) %
+				       pattern->period;
+		struct chunk *const c = chunk_at(p, q->tail);
+
+		if (off == 0)
+			c->lent = pattern->bytes + begin;
+		else if (c->lent != pattern->bytes + begin)
+			sendq_copy(p, q, pattern->bytes + phase, n);
 		q->used += n;
 		done += n;
 	}
@@ -238,6 +282,13 @@ void sendq_drop(struct pool *p, struct sendq *q, uint32_t n)
 	}
 }
 
+static const uint8_t *sendq_bytes(const struct pool *p, uint32_t id)
+{
+	const uint8_t *const lent = chunk_at(p, id)->lent;
+
+	return lent ? lent : chunk_bytes(p, id);
+}
+
 uint8_t sendq_spans(const struct pool *p, struct sendq *q, seqno at, uint32_t n,
 		    struct span ret[SEG_SPANS])
 {
@@ -258,7 +309,7 @@ uint8_t sendq_spans(const struct pool *p, struct sendq *q, seqno at, uint32_t n,
 		const uint32_t k = least(n, CHUNK_BYTES - off);
 
 		assert(spans < SEG_SPANS);
-		ret[spans++] = (struct span){ chunk_bytes(p, id) + off, k };
+		ret[spans++] = (struct span){ sendq_bytes(p, id) + off, k };
 		n -= k;
 		off = 0;
 		id = chunk_at(p, id)->next;

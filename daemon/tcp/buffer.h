@@ -29,6 +29,7 @@ enum {
 struct chunk {
 	uint32_t next; /* of its queue, or of the free list */
 	uint32_t key; /* (sequence number - origin) / CHUNK_BYTES */
+	const uint8_t *lent; /* of a send queue: the octets are there; NULL: in the pool */
 };
 
 struct range {
@@ -100,6 +101,8 @@ uint64_t pool_receive_bytes(const struct pool *p);
 
 /* Appends; how many octets found room. */
 uint32_t sendq_put(struct pool *p, struct sendq *q, const uint8_t *data, uint32_t len);
+uint32_t sendq_put_pattern(struct pool *p, struct sendq *q, const struct pattern *pattern,
+			   uint32_t at, uint32_t len);
 /* How many octets it takes without one more chunk; an empty one: with its first. */
 uint32_t sendq_spare(const struct sendq *q);
 void sendq_drop(struct pool *p, struct sendq *q, uint32_t n);

@@ -224,6 +224,9 @@ bool engine_has_fast_open_cookie(struct engine *e, vtime now, const struct flow 
  */
 int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
 	      size_t *ret_taken);
+/* The same for len octets of a text that repeats, from its octet `at` on. */
+int conn_send_pattern(struct engine *e, vtime now, conn_id id, const struct pattern *pattern,
+		      uint32_t at, size_t len, size_t *ret_taken);
 /* The same for urgent data: what stands in front of its end and is not acknowledged is urgent (MUST-62, RFC 6093);
  * the peer is told at once, also when its window is shut. */
 int conn_send_urgent(struct engine *e, vtime now, conn_id id, const void *data, size_t len,

@@ -42,6 +42,12 @@ struct span {
 	uint32_t len; /* octets */
 };
 
+/* A text that repeats: octet i of it is bytes[i % period]. It is not copied, and outlives the engine. */
+struct pattern {
+	const uint8_t *bytes; /* period + ENGINE_CHUNK_BYTES of them */
+	uint32_t period;
+};
+
 struct sack_block {
 	seqno left; /* first octet of the block */
 	seqno right; /* the octet after its last */

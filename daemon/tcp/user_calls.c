@@ -150,8 +150,9 @@ static int may_send(const struct tcb *t)
 	return -EPIPE; /* "connection closing" */
 }
 
-int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
-	      size_t *ret_taken)
+/* Of `data`, or of the pattern. */
+static int send_text(struct engine *e, vtime now, conn_id id, const void *data,
+		     const struct pattern *pattern, uint32_t at, size_t len, size_t *ret_taken)
 {
 	struct tcb *t = engine_find(e, id);
 	uint32_t room, offered, taken;
@@ -165,7 +166,8 @@ int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t 
 		return rc;
 	room = send_room(e, t);
 	offered = len < room ? (uint32_t)len : room;
-	taken = sendq_put(&e->pool, &t->sendq, data, offered);
+	taken = pattern ? sendq_put_pattern(&e->pool, &t->sendq, pattern, at, offered)
+			: sendq_put(&e->pool, &t->sendq, data, offered);
 	if (taken)
 		tcb_want_output(e, t);
 	if (taken < len) {
@@ -176,6 +178,18 @@ int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t 
 	}
 	*ret_taken = taken;
 	return 0;
+}
+
+int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
+	      size_t *ret_taken)
+{
+	return send_text(e, now, id, data, NULL, 0, len, ret_taken);
+}
+
+int conn_send_pattern(struct engine *e, vtime now, conn_id id, const struct pattern *pattern,
+		      uint32_t at, size_t len, size_t *ret_taken)
+{
+	return send_text(e, now, id, NULL, pattern, at, len, ret_taken);
 }
 
 /* "If the urgent flag is set, then SND.UP <- SND.NXT", of what is queued. */

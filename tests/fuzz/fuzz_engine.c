@@ -415,7 +415,8 @@ static void pass_time(struct fuzz *f, unsigned op)
 
 static void user_call(struct fuzz *f, unsigned op, conn_id id)
 {
-	static uint8_t buf[4096];
+	static uint8_t buf[4096], repeated[100 + ENGINE_CHUNK_BYTES];
+	static const struct pattern pattern = { repeated, 100 };
 	struct span spans[2];
 	struct conn_status st;
 	const size_t len = u8(&f->in) * 8U;
@@ -425,9 +426,12 @@ static void user_call(struct fuzz *f, unsigned op, conn_id id)
 	show("call %u slot %u len %zu", op >> 4 & 7, id.slot, len);
 	switch (op >> 4 & 7) {
 	case 0:
-	case 1:
 		(void)conn_send(f->e, f->now, id, buf, len, &n);
 		assert(n <= len);
+		break;
+	case 1:
+		(void)conn_send_pattern(f->e, f->now, id, &pattern, op, len * 16, &n);
+		assert(n <= len * 16);
 		break;
 	case 2:
 		(void)conn_receive(f->e, f->now, id, buf, len, &n);

@@ -68,6 +68,16 @@ int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t 
 	return 0;
 }
 
+int conn_send_pattern(struct engine *e, vtime now, conn_id id, const struct pattern *pattern,
+		      uint32_t at, size_t len, size_t *ret_taken)
+{
+	static uint8_t text[FAKE_QUEUE];
+
+	for (size_t i = 0; i < len && i < FAKE_QUEUE; i++)
+		text[i] = pattern->bytes[(at + i) % pattern->period];
+	return conn_send(e, now, id, text, len, ret_taken);
+}
+
 int conn_send_urgent(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
 		     size_t *ret_taken)
 {

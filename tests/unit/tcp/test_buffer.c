@@ -88,6 +88,56 @@ static void test_sendq(void **state)
 	sendq_run((seqno){ 0x7fffff00 });
 }
 
+/* Text that is lent and text that is copied, in turns, also within a chunk; a pattern goes on or begins anywhere. */
+static void test_pattern(void **state)
+{
+	enum { PERIOD = 7030, TOTAL = STREAM };
+	static uint8_t repeated[PERIOD + CHUNK_BYTES], sent[TOTAL];
+	const struct pattern pattern = { repeated, PERIOD };
+	struct sendq q = { .front = { UINT32_MAX - 300000 } };
+	struct span s[SEG_SPANS];
+	uint32_t una = 0, end = 0, at = 0, lent = 0;
+	struct pool p;
+
+	for (uint32_t i = 0; i < sizeof(repeated); i++)
+		repeated[i] = stream[i % PERIOD];
+	start(&p, CHUNKS);
+	while (una < TOTAL) {
+		const uint32_t want = draw(20000) % (TOTAL - end + 1);
+		const seqno first = q.front;
+		uint32_t n, got = 0;
+
+		if (draw(4) == 0) {
+			n = sendq_put(&p, &q, stream + end, want);
+			memcpy(sent + end, stream + end, n);
+		} else {
+			at = draw(2) ? at : draw(UINT32_MAX);
+			n = sendq_put_pattern(&p, &q, &pattern, at, want);
+			for (uint32_t i = 0; i < n; i++)
+				sent[end + i] = stream[((uint64_t)at + i) % PERIOD];
+			at = (uint32_t)(((uint64_t)at + n) % PERIOD);
+		}
+		end += n;
+		assert_int_equal(q.used, end - una);
+		while (got < end - una) {
+			const uint32_t left = end - una - got, k = left < 60000 ? left : 60000;
+			const unsigned spans = sendq_spans(&p, &q, seq_add(first, got), k, s);
+
+			for (unsigned i = 0; i < spans; got += s[i++].len) {
+				assert_memory_equal(s[i].base, sent + una + got, s[i].len);
+				lent += s[i].base >= repeated &&
+					s[i].base < repeated + sizeof(repeated);
+			}
+		}
+		n = draw(3) ? draw(end - una + 1) : end - una;
+		sendq_drop(&p, &q, n);
+		una += n;
+		assert_int_equal(sendq_chunks(&p, &q), p.used);
+	}
+	assert_int_not_equal(lent, 0);
+	assert_int_equal(p.used, 0);
+}
+
 /* Receives the stream in pieces: within `window` of what is in order, anywhere, twice, overlapping. */
 static void recvq_run(seqno irs, uint32_t window, uint32_t chunks_max, uint32_t total)
 {
@@ -317,6 +367,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sendq),
+		cmocka_unit_test(test_pattern),
 		cmocka_unit_test(test_recvq),
 		cmocka_unit_test(test_recvq_starved),
 		cmocka_unit_test(test_permutations),
