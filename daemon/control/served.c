@@ -113,7 +113,8 @@ static void tell_early(struct served *ls)
 
 	shield_early(ls->cfg.shield, &early);
 	if (early.trouble && !ls->early_told)
-		log_warning("Shield=ingress: iptables' rules are alone for now: %s", early.trouble);
+		log_warning("Shield=ingress: iptables' rules are alone meanwhile: %s",
+			    early.trouble);
 	if (!early.trouble && ls->early_told)
 		log_notice("Shield=ingress: segments are dropped at ingress again");
 	ls->early_told = early.trouble;
