@@ -575,13 +575,18 @@ for line in sys.stdin:
         program = int(p.stdout.readline())
         until(lambda: not d.connections(), 20, 'every connection ends')
         until(lambda: not d.ctl('list', 'listeners')['listeners'], 20, 'every listener ends')
-        proc = pathlib.Path(f'/proc/{d.proc.pid}')
         rss = int((proc / 'statm').read_text().split()[1]) * 4096
-        return (program, len(list((proc / 'fd').iterdir())), len([x for x in lab.rules().splitlines() if 'tcpfsm' in x])), rss
-    before, rss = after(300)
-    now, rss_now = after(1000)
-    # What was there before may still have been about to go.
+        return program, len([x for x in lab.rules().splitlines() if 'tcpfsm' in x]), rss
+
+    def descriptors():
+        return len(list((proc / 'fd').iterdir()))
+    proc = pathlib.Path(f'/proc/{d.proc.pid}')
+    *before, rss = after(300)
+    held = descriptors()
+    *now, rss_now = after(1000)
+    # What was there before may still have been about to go, as now the control connection of who has just asked.
     assert all(n <= b for n, b in zip(now, before)), (now, before)
+    until(lambda: descriptors() <= held, what=f'no more than {held} descriptors')
     if SLOW == 1:
         assert rss_now - rss < 1 << 20, f'{rss} octets of memory became {rss_now}'
     p.stdin.close()
