@@ -104,7 +104,7 @@ bool pool_is_scarce(const struct pool *p)
 
 bool pool_is_filling(const struct pool *p)
 {
-	return p->sending >= (p->chunks_max - p->reserve) / 4 && p->holders >= 2;
+	return p->sending >= (p->chunks_max - p->reserve) / 8 && p->holders >= 2;
 }
 
 static uint32_t chunk_take(struct pool *p, enum chunk_use use, uint32_t key, uint32_t held)

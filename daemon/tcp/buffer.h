@@ -43,9 +43,9 @@ enum chunk_use { CHUNK_SEND, CHUNK_RECEIVE, CHUNK_REASSEMBLY, CHUNK__COUNT };
 /* Sends and receives may each take all but a reserve: were one able to take everything, two peers that
  * both wait to send, or two services that both hold what they cannot pass on, would wait for ever.
  * Below half of that a queue takes what it needs. Above, its share of what is left, and its first as long
- * as there is one. Send queues stop earlier, at a quarter, to hold what the peer's window does not let go:
- * peers that open connections and read nothing do not silence the others, until they are as many as three
- * quarters of the chunks.
+ * as there is one. Send queues stop earlier, at an eighth, to hold what the peer's window does not let go:
+ * peers that open connections and read nothing do not silence the others, until they are nearly as many as
+ * the chunks.
  */
 struct pool {
 	uint8_t *bytes; /* chunks_max * CHUNK_BYTES */
@@ -94,7 +94,7 @@ static inline void pool_look(struct pool *p)
 uint8_t *pool_return(struct pool *p, uint32_t keep);
 /* So many chunks are held by receive queues that what each may take is its share. */
 bool pool_is_scarce(const struct pool *p);
-/* Send queues hold so many chunks, a quarter of theirs, that none should hold what its peer does not take. */
+/* Send queues hold so many chunks, an eighth of theirs, that none should hold what its peer does not take. */
 bool pool_is_filling(const struct pool *p);
 /* Octets that one receive queue can count on at most. */
 uint64_t pool_receive_bytes(const struct pool *p);

@@ -452,7 +452,8 @@ static void part_connect(void)
 
 	s = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	said("nonblocking refused", connect(s, (struct sockaddr *)&nobody, sizeof(nobody)));
-	told_events("nonblocking refused poll", await(s, POLLIN | POLLOUT | POLLRDHUP, POLLERR));
+	told_events("nonblocking refused poll",
+		    await(s, POLLIN | POLLOUT | POLLRDHUP, POLLERR | POLLHUP));
 	said("nonblocking refused getpeername", getpeername(s, (struct sockaddr *)&me, &len));
 	told_soerror("nonblocking refused", s);
 	told_soerror("nonblocking refused again", s);
@@ -733,7 +734,7 @@ static void part_reset(void)
 
 	told_text("hello", buf, recv(s, buf, 5, MSG_WAITALL));
 	(void)!write(s, "x", 1);
-	told_events("reset", await(s, POLLIN | POLLOUT | POLLRDHUP, POLLERR));
+	told_events("reset", await(s, POLLIN | POLLOUT | POLLRDHUP, POLLERR | POLLHUP));
 	said("reset: getpeername", getpeername(s, (struct sockaddr *)&a, &len));
 	said("reset: read", read(s, buf, 1));
 	said("reset: read again", read(s, buf, 1));
@@ -782,7 +783,7 @@ static void part_reset(void)
 	s = dial(PORT_FIN_RESET);
 	said("FIN: read", read(s, buf, 1));
 	(void)!write(s, "x", 1);
-	told_events("FIN and reset", await(s, POLLIN | POLLOUT | POLLRDHUP, POLLERR));
+	told_events("FIN and reset", await(s, POLLIN | POLLOUT | POLLRDHUP, POLLERR | POLLHUP));
 	said("FIN and reset: read", read(s, buf, 1));
 	said("FIN and reset: write", write(s, "x", 1));
 	told_pipes("FIN and reset: write");
