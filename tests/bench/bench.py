@@ -34,6 +34,7 @@ CONFIGS = {
     'mtu9000': {'mtu': 9000},
     'ipv6': {'host': 'fd09::2'},
 }
+FAULTS = RuntimeError, AssertionError, ValueError, OSError, subprocess.SubprocessError
 # Figures where more is better; of all others less is.
 MORE = {'gbps', 'rate'}
 DAEMON = '''[Daemon]
@@ -284,7 +285,7 @@ def main():
                 for line in some:
                     try:
                         pairs = measure(bench, config, line, reps, emit)
-                    except (RuntimeError, AssertionError) as e:
+                    except FAULTS as e:
                         failed += 1
                         print(f'{config:12}{line.name:31}FAILED: {e}', flush=True)
                         continue
@@ -294,7 +295,7 @@ def main():
             finally:
                 bench.lab.close()
     if wants_crowd:
-        failed += crowded(most, emit, opt.shield)
+        failed += crowded(most, emit, opt.shield, 1 if opt.smoke else crowd.SETTLE_S)
     for s in summaries:
         emit(s)
     if opt.smoke:
@@ -302,13 +303,13 @@ def main():
     return 1 if failed else 0
 
 
-def crowded(most, emit, shield):
+def crowded(most, emit, shield, settle_s):
     bench = Bench(shield=shield)
     try:
         # The last sixteenth of the places is not for SYNs.
         config = DAEMON.format(shield=bench.shield, conns=most + most // 8 + 1000, record='nothing', workers=1, host=bench.host)
-        crowd.measure(bench, PROGRAMS, config, most, emit)
-    except (RuntimeError, AssertionError) as e:
+        crowd.measure(bench, PROGRAMS, config, most, emit, settle_s)
+    except FAULTS as e:
         print(f'{"plain":12}{f"crowd {most}":26}FAILED: {e}', flush=True)
         return 1
     finally:

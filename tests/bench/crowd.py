@@ -15,9 +15,9 @@ def rss_bytes(pid):
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith('Rss:'))
 
 
-def settled_rss(pid):
+def settled_rss(pid, settle_s=SETTLE_S):
     """Quiet connections go to rest within two seconds, and what they had goes back to the system after that."""
-    seen, deadline = [rss_bytes(pid)], time.monotonic() + SETTLE_S
+    seen, deadline = [rss_bytes(pid)], time.monotonic() + settle_s
     while time.monotonic() < deadline and (len(seen) < 9 or max(seen[-4:]) > 1.002 * min(seen[-4:])):
         time.sleep(1)
         seen.append(rss_bytes(pid))
@@ -61,21 +61,21 @@ def live_p50(bench, programs, pid):
     return json.loads(r.stdout)['p50_us']
 
 
-def measure(bench, programs, config, most, emit):
-    """One row for each power of ten."""
+def measure(bench, programs, config, most, emit, settle_s=SETTLE_S):
+    """One row for each power of ten. settle_s: how long memory may take at most until it does not change any more."""
     daemon = bench.lab.daemon(config)
     crowd = None
     try:
         pid = daemon.proc.pid
         live_p50(bench, programs, pid)
-        alone, base = live_p50(bench, programs, pid), settled_rss(pid)
+        alone, base = live_p50(bench, programs, pid), settled_rss(pid, settle_s)
         crowd = Crowd(bench, programs, most)
         for n in powers_of_ten(most):
             before = cpu_us(pid)
             opened = crowd.ask(f'open {n}')
             spent = (cpu_us(pid) - before) / opened['opened']
             row = {'config': 'plain', 'line': f'crowd {n}', 'server': 'tcpfsmd', 'open_rate': opened['rate'], 'srv_us_per_open': spent,
-                   'octets_each': (settled_rss(pid) - base) / n, 'probe_p50_us': crowd.ask(f'probe {PROBES}')['p50_us'],
+                   'octets_each': (settled_rss(pid, settle_s) - base) / n, 'probe_p50_us': crowd.ask(f'probe {PROBES}')['p50_us'],
                    'live_p50_us': live_p50(bench, programs, pid), 'live_p50_us_alone': alone}
             emit(row)
             print(f'{"plain":12}{row["line"]:26}opened at {row["open_rate"]:.0f}/s, {spent:.1f} us of CPU and {row["octets_each"]:.0f} octets each; p50 of one '
@@ -84,7 +84,7 @@ def measure(bench, programs, config, most, emit):
         if daemon.ctl('status')['connections'] < most:
             raise RuntimeError('connections were lost')
         crowd.ask('reset')
-        print(f'{"plain":12}{"crowd gone":26}{settled_rss(pid) - base} octets above where it began', flush=True)
+        print(f'{"plain":12}{"crowd gone":26}{settled_rss(pid, settle_s) - base} octets above where it began', flush=True)
     finally:
         if crowd:
             crowd.close()

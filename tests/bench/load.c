@@ -23,7 +23,7 @@
 
 #include "common.h"
 
-enum { BLOCK = 1 << 18, EVENTS = 256, WARM_MS = 300 };
+enum { BLOCK = 1 << 18, EVENTS = 256, WARM_MS = 300, PATIENCE_S = 30 };
 
 static struct {
 	const char *host;
@@ -93,6 +93,17 @@ static void measure_end(struct span_of_time *m)
 	m->seconds = seconds_since(m->start_ns);
 	m->client = cpu_of_self() - m->client;
 	m->server = cpu_of(opt.pid) - m->server;
+}
+
+static bool in_time(const struct span_of_time *m)
+{
+	return seconds_since(m->start_ns) < opt.seconds;
+}
+
+/* A machine may stand still for as long as a short measurement takes: it goes on until there is something to measure. */
+static bool may_wait(const struct span_of_time *m)
+{
+	return seconds_since(m->start_ns) < opt.seconds + PATIENCE_S;
 }
 
 static void bind_source(int fd)
@@ -188,7 +199,8 @@ static int run_bulk(bool up)
 	uint32_t resent;
 	bool warm = false;
 
-	while (!warm || seconds_since(m.start_ns) < opt.seconds) {
+	while (!warm || in_time(&m) ||
+	       (may_wait(&m) && (up ? acked(fds, &resent) : bytes) == before)) {
 		const int n = epoll_wait(ep, ev, EVENTS, 100);
 
 		if (!warm && seconds_since(start) * 1000 > WARM_MS) {
@@ -212,6 +224,8 @@ static int run_bulk(bool up)
 	else
 		(void)acked(fds, &resent);
 	bytes -= before;
+	if (!bytes)
+		errx(1, "nothing came through in %d s", PATIENCE_S);
 	printf("{\"gbps\":%.4f,\"srv_cpu_per_gb\":%.4f,\"both_cpu_per_gb\":%.4f,\"resent\":%u}\n",
 	       (double)bytes * 8 / 1e9 / m.seconds, m.server / ((double)bytes / 1e9),
 	       (m.server + m.client) / ((double)bytes / 1e9), resent);
@@ -282,7 +296,7 @@ static int run_rr(void)
 		request[i] = (uint8_t)(i * 7 + 1);
 	for (unsigned i = 0; i < opt.conns; i++)
 		ask(fds[i], request, &asked[i]);
-	while (!warm || seconds_since(m.start_ns) < opt.seconds) {
+	while (!warm || in_time(&m) || (may_wait(&m) && !hist.all)) {
 		const int n = epoll_wait(ep, ev, EVENTS, 5000);
 
 		if (n == 0)
@@ -346,7 +360,7 @@ static int run_cps(void)
 	double per;
 
 	measure_begin(&m);
-	while (seconds_since(m.start_ns) < opt.seconds) {
+	while (in_time(&m) || (may_wait(&m) && !ok)) {
 		int n;
 
 		for (; live < opt.conns; live++) {

@@ -140,7 +140,7 @@ def main():
                     continue
                 try:
                     s = bench.summary('programs', line, line.figure, measure(b.lab, line, opt.reps, emit))
-                except (RuntimeError, AssertionError) as e:
+                except bench.FAULTS as e:
                     failed += 1
                     print(f'programs    {line.name:31}FAILED: {e}', flush=True)
                     continue
