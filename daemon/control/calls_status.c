@@ -60,6 +60,7 @@ static json_t *packets_json(const struct worker_status *w)
 #include "wire/verdicts.def"
 #undef VERDICT
 	put(o, "not_ours", w->not_ours);
+	put(o, "text_missing", w->text_missing);
 	return o;
 }
 
@@ -73,6 +74,7 @@ static json_t *link_json(const struct link_counters *l)
 	put(o, "bytes_out", l->bytes_out);
 	put(o, "kernel_drops", l->kernel_drops);
 	put(o, "truncated", l->truncated);
+	put(o, "headers_only", l->headers_only);
 	put(o, "send_failed", l->send_failed);
 	put(o, "send_too_big", l->send_too_big);
 	return o;

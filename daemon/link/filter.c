@@ -21,13 +21,62 @@ enum {
 };
 
 /* Scratch words: the destination port and address of the packet at hand. */
-enum { M_PORT = 0, M_ADDR = 1 };
+enum { M_PORT = 0, M_ADDR = 1, M_READ = 5, M_UNREAD = 6 };
 
 static const uint32_t accept_all = UINT32_MAX; /* octets to keep */
 
-/* Accepts M_PORT in min..max and, when words is not 0, M_ADDR equal to that many words of addr. */
+enum { LENGTHS = 11 };
+
+static void set(struct filter *f, unsigned word, uint32_t octets)
+{
+	emit(f, BPF_LD | BPF_IMM, octets);
+	emit(f, BPF_ST, word);
+}
+
+/* The head of each program: how much is kept of a frame that is taken, when its text is read and when it is not. */
+static void emit_lengths(struct filter *f, uint32_t most, bool longer)
+{
+	emit(f, BPF_LD | BPF_W | BPF_LEN, 0);
+	emit_jump(f, BPF_JMP | BPF_JGT | BPF_K, most, 5, 0);
+	set(f, M_READ, longer ? 0 : accept_all);
+	set(f, M_UNREAD, longer ? 0 : accept_all);
+	emit(f, BPF_JMP | BPF_JA, 4);
+	set(f, M_READ, longer ? accept_all : 0);
+	set(f, M_UNREAD, longer ? 0 : FILTER_HEADERS);
+}
+
+/* Takes the frame, as word says, M_READ or M_UNREAD: by a jump to the program's tails, which emit_tails() aims. */
+enum { AIMLESS = 1 << 30 };
+
+static void take(struct filter *f, unsigned word)
+{
+	emit(f, BPF_JMP | BPF_JA, AIMLESS + word);
+}
+
+static void emit_tails(struct filter *f)
+{
+	const unsigned end = f->n;
+
+	for (unsigned word = M_READ; word <= M_UNREAD; word++) {
+		emit(f, BPF_LD | BPF_MEM, word);
+		emit(f, BPF_RET | BPF_A, 0);
+	}
+	for (unsigned i = 0; i < end && !f->too_long; i++)
+		if (f->insn[i].code == (BPF_JMP | BPF_JA) && f->insn[i].k >= AIMLESS)
+			f->insn[i].k = end + 2 * (f->insn[i].k - AIMLESS - M_READ) - i - 1;
+}
+
+static void take_when(struct filter *f, bool ours)
+{
+	if (ours)
+		take(f, M_READ);
+	else
+		finish(f, 0);
+}
+
+/* Takes M_PORT in min..max and, when words is not 0, M_ADDR equal to that many words of addr. */
 static void emit_owned(struct filter *f, uint16_t min, uint16_t max, const uint8_t *addr,
-		       unsigned words)
+		       unsigned words, bool unread)
 {
 	const unsigned rest = 2 * words + 1; /* up to and with the accepting return */
 
@@ -41,7 +90,7 @@ static void emit_owned(struct filter *f, uint16_t min, uint16_t max, const uint8
 		emit(f, BPF_LD | BPF_MEM, M_ADDR + i);
 		emit_jump(f, BPF_JMP | BPF_JEQ | BPF_K, ntohl(w), 0, rest - 2 * (i + 1));
 	}
-	finish(f, accept_all);
+	take(f, unread ? M_UNREAD : M_READ);
 }
 
 /* Does the entry concern this family at all? */
@@ -59,7 +108,8 @@ static void emit_exact(struct filter *f, const struct link_owned *owned, size_t 
 		const unsigned words = addr_is_any(&o->addr) ? 0 : v6 ? 4 : 1;
 
 		if (concerns(o, v6))
-			emit_owned(f, o->port_min, o->port_max, o->addr.b + (v6 ? 0 : 12), words);
+			emit_owned(f, o->port_min, o->port_max, o->addr.b + (v6 ? 0 : 12), words,
+				   o->headers_only);
 	}
 }
 
@@ -76,7 +126,7 @@ static void emit_ports(struct filter *f, const struct link_owned *owned, size_t 
 		if (port[p] && !port[p - 1])
 			begin = p;
 		if (!port[p] && port[p - 1])
-			emit_owned(f, (uint16_t)begin, (uint16_t)(p - 1), NULL, 0);
+			emit_owned(f, (uint16_t)begin, (uint16_t)(p - 1), NULL, 0, false);
 	}
 }
 
@@ -94,7 +144,7 @@ static void emit_level(struct filter *f, const struct link_owned *owned, size_t 
 		break;
 	case FILTER_ALL:
 	case FILTER__COUNT:
-		finish(f, n ? accept_all : 0);
+		take_when(f, n > 0);
 		break;
 	}
 }
@@ -174,12 +224,12 @@ static void emit_extensions(struct filter *f, bool any)
 	refuse(f, BPF_JEQ, IPPROTO_ICMPV6);
 	load_ip(f, BPF_H, 42);
 	refuse(f, BPF_JSET, 0xfff8);
-	finish(f, any ? accept_all : 0);
+	take_when(f, any);
 	when_end(f, block);
 	emit_jump(f, BPF_JMP | BPF_JEQ | BPF_K, NEXT_HOP_BY_HOP, 3, 0);
 	emit_jump(f, BPF_JMP | BPF_JEQ | BPF_K, NEXT_ROUTING, 2, 0);
 	require(f, BPF_JEQ, NEXT_DESTINATION);
-	finish(f, any ? accept_all : 0);
+	take_when(f, any);
 }
 
 static void emit_ip6(struct filter *f, const struct link_owned *owned, size_t n, bool neigh,
@@ -195,7 +245,7 @@ static void emit_ip6(struct filter *f, const struct link_owned *owned, size_t n,
 		block = when(f, IPPROTO_ICMPV6);
 		load_ip(f, BPF_B, 40);
 		emit_jump(f, BPF_JMP | BPF_JEQ | BPF_K, TYPE_SOLICITATION, 0, 1);
-		finish(f, accept_all);
+		take(f, M_READ);
 		load_ip(f, BPF_B, 6);
 		when_end(f, block);
 	}
@@ -246,6 +296,7 @@ int filter_build(const struct link_owned *owned, size_t n, bool neigh, enum filt
 
 	f->n = 0;
 	f->too_long = false;
+	emit_lengths(f, UINT32_MAX, false);
 	emit_vlan(f);
 	load_fact(f, SKF_AD_PKTTYPE);
 	refuse(f, BPF_JGT, PACKET_MULTICAST); /* another host's, or outgoing */
@@ -260,27 +311,18 @@ int filter_build(const struct link_owned *owned, size_t n, bool neigh, enum filt
 		require(f, BPF_JEQ, ETH_P_ARP);
 		load_ip(f, BPF_H, 6);
 		require(f, BPF_JEQ, 1); /* a request */
-		finish(f, accept_all);
+		take(f, M_READ);
 	} else {
 		finish(f, 0);
 	}
+	emit_tails(f);
 	return f->too_long ? -E2BIG : 0;
 }
 
-/* All jumps are relative: a program may stand behind another. */
-int filter_by_length(struct filter *f, uint32_t octets, bool more)
+void filter_by_length(struct filter *f, uint32_t most, bool longer)
 {
-	struct filter test = { 0 };
+	struct filter head = { 0 };
 
-	emit(&test, BPF_LD | BPF_W | BPF_LEN, 0);
-	if (more)
-		require(&test, BPF_JGT, octets);
-	else
-		refuse(&test, BPF_JGT, octets);
-	if (f->n + test.n > BPF_MAXINSNS)
-		return -E2BIG;
-	memmove(f->insn + test.n, f->insn, f->n * sizeof(f->insn[0]));
-	memcpy(f->insn, test.insn, test.n * sizeof(test.insn[0]));
-	f->n += test.n;
-	return 0;
+	emit_lengths(&head, most, longer);
+	memcpy(f->insn, head.insn, LENGTHS * sizeof(head.insn[0]));
 }

@@ -15,6 +15,9 @@ enum filter_level {
 	FILTER__COUNT,
 };
 
+/* Octets of a super-segment whose text nobody looks at: no headers that pass are longer. */
+enum { FILTER_HEADERS = 192 };
+
 struct filter {
 	unsigned n;
 	bool too_long; /* more than the kernel takes */
@@ -23,9 +26,9 @@ struct filter {
 
 /* A program that drops everything. */
 void filter_build_none(struct filter *ret_filter);
-/* 0; -E2BIG: too long at this level. */
+/* Takes frames of any length, whole; see filter_by_length(). 0; -E2BIG: too long at this level. */
 int filter_build(const struct link_owned *owned, size_t n, bool neigh, enum filter_level level,
 		 struct filter *ret_filter);
-/* Puts a test of the frame's octets in front of a program: more than `octets`, or at most so many.
- * -E2BIG: it becomes too long. */
-int filter_by_length(struct filter *f, uint32_t octets, bool more);
+/* Parts what the program takes by the octets of a frame: those of at most `most`, and the headers of longer ones
+ * whose text nobody looks at; or, `longer`, the other ones. Nothing is taken twice. */
+void filter_by_length(struct filter *f, uint32_t most, bool longer);

@@ -17,7 +17,7 @@
 
 struct link;
 
-enum { LINK_FDS = 2 };
+enum { LINK_FDS = 2, LINK_PACKET_MAX = 65535 };
 
 /* A received packet. data is borrowed until release() or the next receive(). */
 struct frame {
@@ -27,6 +27,7 @@ struct frame {
 	uint16_t piece_bytes; /* GRO: text octets of each original segment; 0 when it is one */
 	bool checksum_trusted; /* CHECKSUM_PARTIAL, or the kernel verified it */
 	bool neigh; /* an ARP request or neighbour solicitation, with its Ethernet header */
+	bool headers_only; /* what is behind the TCP header is not there, though it counts: see struct link_owned */
 };
 
 /* A packet to send: header and text, gathered. */
@@ -51,6 +52,7 @@ struct link_counters {
 	uint64_t frames_in, bytes_in, frames_out, bytes_out;
 	uint64_t kernel_drops; /* the ring was full */
 	uint64_t truncated; /* longer than our buffers */
+	uint64_t headers_only; /* of frames_in: their text was not copied */
 	uint64_t ignored; /* by a kind of interface that we do not speak */
 	uint64_t send_failed; /* the kernel refused; TCP will send again */
 	uint64_t send_too_big; /* EMSGSIZE: above the MTU */
@@ -60,6 +62,9 @@ struct link_counters {
 struct link_owned {
 	struct ipaddr addr; /* addr_any, addr_any4, addr_any6 or one address */
 	uint16_t port_min, port_max; /* inclusive, local ports */
+	/* Nobody looks at the text that comes here: of a super-segment it may stay in the kernel. No other entry may
+	 * have one of these ports without it. */
+	bool headers_only;
 };
 
 /* How much waits to be received, of what there is room for. */

@@ -4,7 +4,8 @@
  *
  * Two sockets on all interfaces receive, each into a ring of its own: one the packets of ordinary size,
  * in many small slots, the other the super-segments, in few large ones. Their filters see to it by the
- * packet's length. What the kernel stamped first is taken first, so that packets keep their order.
+ * packet's length. Of a super-segment for a port where nobody looks at text, the headers alone are taken, into
+ * a small slot. What the kernel stamped first is taken first, so that packets keep their order.
  * Sending is sendmsg and sendmmsg: rings cost more there.
  */
 #include "link.h"
@@ -116,7 +117,8 @@ static bool accept_frame(struct packet_link *p, const struct ring_packet *got, s
 	const int header = link_header_len(from->sll_hatype);
 	uint32_t skip = (uint32_t)header;
 
-	if (got->truncated) {
+	ret->headers_only = got->len == FILTER_HEADERS && got->wire_len > got->len;
+	if (got->wire_len > (ret->headers_only ? LINK_PACKET_MAX + skip : got->len)) {
 		p->counters.truncated++; /* BIG TCP on an interface where someone allowed it */
 		return false;
 	}
@@ -133,11 +135,12 @@ static bool accept_frame(struct packet_link *p, const struct ring_packet *got, s
 	}
 	ret->ifindex = (uint32_t)from->sll_ifindex;
 	ret->data = got->frame + skip;
-	ret->len = got->len - skip;
+	ret->len = got->wire_len - skip;
 	ret->checksum_trusted = got->vnet.flags &
 				(VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID);
 	ret->piece_bytes = piece_bytes(&got->vnet);
 	p->counters.frames_in++;
+	p->counters.headers_only += ret->headers_only;
 	p->counters.bytes_in += ret->len;
 	return true;
 }
@@ -314,9 +317,8 @@ static int attach_by_length(struct packet_link *p, const struct filter *f)
 	for (unsigned i = 0; i < RINGS && !rc; i++) {
 		struct filter part = *f;
 
-		rc = filter_by_length(&part, most, i == LARGE);
-		if (!rc)
-			rc = attach(p->fds[i], &part);
+		filter_by_length(&part, most, i == LARGE);
+		rc = attach(p->fds[i], &part);
 	}
 	return rc;
 }

@@ -99,7 +99,7 @@ void ring_peek(const struct ring *r, struct ring_packet *ret)
 
 	ret->frame = base + h->tp_mac;
 	ret->len = h->tp_snaplen;
-	ret->truncated = h->tp_snaplen < h->tp_len;
+	ret->wire_len = h->tp_len;
 	ret->from = (const struct sockaddr_ll *)(const void *)(base + FROM_AT);
 	ret->at_ns = h->tp_sec * 1000000000ULL + h->tp_nsec;
 	memcpy(&ret->vnet, ret->frame - sizeof(ret->vnet), sizeof(ret->vnet));

@@ -23,7 +23,8 @@ struct ring {
 struct ring_packet {
 	const uint8_t *frame; /* with its link header */
 	uint32_t len; /* octets in the slot */
-	bool truncated; /* the slot was too small */
+	uint32_t
+		wire_len; /* octets it had: more when the filter or the slot did not want them all */
 	const struct sockaddr_ll *from;
 	struct virtio_net_hdr vnet;
 	uint64_t at_ns; /* CLOCK_REALTIME, when it came */

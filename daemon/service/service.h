@@ -96,6 +96,7 @@ struct service_ops {
 	const char *help;
 	bool direct; /* text() is wanted: see engine_input() */
 	bool hidden; /* not for listeners */
+	bool unread; /* what the peer sends is thrown away without a look: it need not be there */
 	/* Takes what stands behind the ':' into v; with `argument` only. destroy() undoes it. */
 	int (*parse)(struct service *v, const char *argument, struct errmsg *ret_err);
 	void (*destroy)(struct service *v);

@@ -42,16 +42,17 @@ static int own_source(struct worker *w, struct conn *c)
 	const struct endpoint local = session_flow(&c->session).local;
 	const bool is_local = netview_is_local(w->view, &local.addr);
 	const bool had = own_has(&w->own, &local, is_local);
+	const bool reads = own_reads(&w->own, local.port);
 	int rc;
 
 	if (is_local && own_is_local_port(&w->own, local.port))
 		return 0;
-	rc = own_add(&w->own,
-		     &local); /* a listener that has the port may go before the connection */
+	/* A listener that has the port may go before the connection; and this one has another reader. */
+	rc = own_add(&w->own, &local, true);
 	if (rc)
 		return rc;
 	c->active->owned = local;
-	return had ? 0 : worker_apply_owned(w);
+	return had && reads ? 0 : worker_apply_owned(w);
 }
 
 static int open_errmsg(struct errmsg *err, int rc)

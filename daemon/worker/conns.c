@@ -369,7 +369,7 @@ static void serve_closed(struct worker *w, struct conn *c, const struct report *
 	}
 	session_fini(&c->session, r->reason != END_NORMAL);
 	if (c->active && c->active->owned.port) {
-		own_remove(&w->own, &c->active->owned);
+		own_remove(&w->own, &c->active->owned, true);
 		if (worker_apply_owned(w))
 			worker_fail(w, "the packet socket's filter cannot be set");
 	}

@@ -124,6 +124,7 @@ static void add_link(struct link_counters *sum, const struct link_counters *more
 	sum->bytes_out += more->bytes_out;
 	sum->kernel_drops += more->kernel_drops;
 	sum->truncated += more->truncated;
+	sum->headers_only += more->headers_only;
 	sum->ignored += more->ignored;
 	sum->send_failed += more->send_failed;
 	sum->send_too_big += more->send_too_big;
@@ -139,6 +140,7 @@ static void add_status(struct worker_status *sum, const struct worker_status *mo
 	sum->not_ours += more->not_ours;
 	sum->syns_shed += more->syns_shed;
 	sum->no_path += more->no_path;
+	sum->text_missing += more->text_missing;
 	sum->wakeups += more->wakeups;
 	sum->strangers_unrecorded += more->strangers_unrecorded;
 	sum->services_refused += more->services_refused;

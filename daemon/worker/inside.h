@@ -47,6 +47,7 @@ struct listener {
 	uint32_t live; /* connections of it in conns */
 	bool draining;
 	bool accepts; /* a program does: room is limited */
+	bool reads; /* its service looks at what it is sent */
 	char name[64];
 	char service_text[SERVICE_TEXT_MAX];
 };
@@ -158,7 +159,8 @@ struct worker {
 	bool stop_closing; /* connections from stop_cursor on have still to be closed */
 	uint32_t stop_cursor;
 	uint64_t verdicts[WIRE__COUNT];
-	uint64_t not_ours, no_path, wakeups, services_refused;
+	bool all_text; /* the link is to copy it, also where nobody reads it */
+	uint64_t not_ours, no_path, text_missing, wakeups, services_refused;
 	uint32_t strangers; /* half-open connections that may still be recorded */
 	vtime strangers_at; /* up to when that has grown */
 	uint64_t strangers_unrecorded;

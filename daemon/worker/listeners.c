@@ -14,7 +14,7 @@ int worker_apply_owned(struct worker *w)
 {
 	struct link_owned *list;
 	size_t n;
-	int rc = own_list(&w->own, &list, &n);
+	int rc = own_list(&w->own, w->all_text, &list, &n);
 
 	if (rc)
 		return rc;
@@ -93,7 +93,7 @@ void listeners_refresh_room(struct worker *w)
 static void remove_listener(struct worker *w, struct listener *l)
 {
 	w->accepting_n -= l->accepts;
-	own_remove(&w->own, &l->local);
+	own_remove(&w->own, &l->local, l->reads);
 	w->listeners[(uint32_t)l->cookie] = NULL;
 	free_listener(l);
 	if (worker_apply_owned(w))
@@ -126,6 +126,7 @@ static struct listener *new_listener(struct worker *w, struct worker_request *re
 		service_share_limits(l->service, req->listen.limits);
 	l->id = req->listen.id;
 	l->local = req->listen.local;
+	l->reads = !l->service->ops->unread;
 	l->cookie = (uint64_t)++w->listener_gens[place] << 32 | place;
 	memcpy(l->name, req->listen.name, sizeof(l->name));
 	memcpy(l->service_text, req->listen.service, sizeof(l->service_text));
@@ -143,7 +144,7 @@ static int open_listener(struct worker *w, struct listener *l, struct worker_req
 					    .conns_max = req->listen.max_connections,
 					    .cookie = l->cookie };
 	char text[ENDPOINT_TEXT];
-	int rc = own_add(&w->own, &l->local);
+	int rc = own_add(&w->own, &l->local, l->reads);
 
 	if (rc)
 		return errmsg(&req->err, rc, "out of memory");
@@ -151,7 +152,7 @@ static int open_listener(struct worker *w, struct listener *l, struct worker_req
 	if (!rc)
 		rc = engine_listen(w->engine, w->host.now, &open, &l->tcp);
 	if (rc) {
-		own_remove(&w->own, &l->local);
+		own_remove(&w->own, &l->local, l->reads);
 		(void)worker_apply_owned(w);
 		(void)endpoint_format(&l->local, text);
 		return errmsg(&req->err, rc, "%s: %s", text,

@@ -11,6 +11,7 @@ struct own_entry {
 	struct own_entry *all_next; /* of all */
 	struct endpoint ep;
 	unsigned owners;
+	unsigned readers; /* of them: those who look at what comes */
 };
 
 int own_init(struct own *o, uint16_t local_min, uint16_t local_max)
@@ -42,7 +43,7 @@ static struct own_entry **find(const struct own *o, const struct endpoint *ep)
 	return at;
 }
 
-int own_add(struct own *o, const struct endpoint *ep)
+int own_add(struct own *o, const struct endpoint *ep, bool reads)
 {
 	struct own_entry **const at = find(o, ep);
 
@@ -56,16 +57,20 @@ int own_add(struct own *o, const struct endpoint *ep)
 		o->entries_n++;
 	}
 	(*at)->owners++;
+	(*at)->readers += reads;
 	return 0;
 }
 
-void own_remove(struct own *o, const struct endpoint *ep)
+void own_remove(struct own *o, const struct endpoint *ep, bool reads)
 {
 	struct own_entry **const at = find(o, ep);
 	struct own_entry *const entry = *at;
 	struct own_entry **all = &o->all;
 
-	if (!entry || --entry->owners)
+	if (!entry)
+		return;
+	entry->readers -= reads;
+	if (--entry->owners)
 		return;
 	*at = entry->next;
 	while (*all != entry)
@@ -92,7 +97,16 @@ bool own_has_addr(const struct own *o, const struct ipaddr *addr)
 	return false;
 }
 
-int own_list(const struct own *o, struct link_owned **ret_list, size_t *ret_n)
+bool own_reads(const struct own *o, uint16_t port)
+{
+	bool reads = own_is_local_port(o, port);
+
+	for (const struct own_entry *entry = o->ports[port]; entry && !reads; entry = entry->next)
+		reads = entry->readers > 0;
+	return reads;
+}
+
+int own_list(const struct own *o, bool all_text, struct link_owned **ret_list, size_t *ret_n)
 {
 	struct link_owned *const list = calloc(o->entries_n + 1, sizeof(*list));
 	size_t n = 0;
@@ -100,9 +114,10 @@ int own_list(const struct own *o, struct link_owned **ret_list, size_t *ret_n)
 	if (!list)
 		return -ENOMEM;
 	if (o->local_min)
-		list[n++] = (struct link_owned){ addr_any, o->local_min, o->local_max };
+		list[n++] = (struct link_owned){ addr_any, o->local_min, o->local_max, false };
 	for (const struct own_entry *entry = o->all; entry; entry = entry->all_next)
-		list[n++] = (struct link_owned){ entry->ep.addr, entry->ep.port, entry->ep.port };
+		list[n++] = (struct link_owned){ entry->ep.addr, entry->ep.port, entry->ep.port,
+						 !all_text && !own_reads(o, entry->ep.port) };
 	*ret_list = list;
 	*ret_n = n;
 	return 0;

@@ -22,9 +22,11 @@ struct own {
 
 int own_init(struct own *o, uint16_t local_min, uint16_t local_max);
 void own_fini(struct own *o);
-/* One more, one less owner of an endpoint. 0 or -ENOMEM. */
-int own_add(struct own *o, const struct endpoint *ep);
-void own_remove(struct own *o, const struct endpoint *ep);
+/* One more, one less owner of an endpoint, who reads what comes there or not. 0 or -ENOMEM. */
+int own_add(struct own *o, const struct endpoint *ep, bool reads);
+void own_remove(struct own *o, const struct endpoint *ep, bool reads);
+/* Does anybody read what comes to this port, at any address? */
+bool own_reads(const struct own *o, uint16_t port);
 /* Is a segment to `ep` ours? is_local: the kernel has the address. One that it does not have is ours
  * only when an owner names it: a wildcard owns nothing beyond this machine. */
 bool own_has(const struct own *o, const struct endpoint *ep, bool is_local);
@@ -34,5 +36,5 @@ static inline bool own_is_local_port(const struct own *o, uint16_t port)
 }
 /* Does an owner name this very address? */
 bool own_has_addr(const struct own *o, const struct ipaddr *addr);
-/* Everything, for the link's filter; *ret_list is malloc'ed. */
-int own_list(const struct own *o, struct link_owned **ret_list, size_t *ret_n);
+/* Everything, for the link's filter; *ret_list is malloc'ed. all_text: also what nobody reads. */
+int own_list(const struct own *o, bool all_text, struct link_owned **ret_list, size_t *ret_n);

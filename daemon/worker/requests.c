@@ -217,6 +217,7 @@ static int serve_status(struct worker *w, struct worker_request *req)
 	*st = (struct worker_status){ .not_ours = w->not_ours,
 				      .syns_shed = w->shed.dropped,
 				      .no_path = w->no_path,
+				      .text_missing = w->text_missing,
 				      .wakeups = w->wakeups,
 				      .strangers_unrecorded = w->strangers_unrecorded,
 				      .services_refused = w->services_refused + w->host.refused,

@@ -68,6 +68,8 @@ struct worker_status {
 	uint64_t verdicts[WIRE__COUNT]; /* packets by what wire_decode() said */
 	uint64_t not_ours; /* segments for what we do not own: dropped, unanswered */
 	uint64_t syns_shed; /* SYNs dropped because more came than can be answered */
+	uint64_t
+		text_missing; /* segments dropped because the link had left their text in the kernel, and it was wanted */
 	uint64_t no_path; /* segments not sent: no route or neighbour */
 	uint64_t wakeups;
 	uint64_t

@@ -316,7 +316,7 @@ static void ipv6_extension_headers_pass(void **state)
 		assert_false(run(&prog, &s));
 	}
 	/* No IPv6 owned: none of it. */
-	assert_int_equal(filter_build(&(struct link_owned){ addr_any4, 1, 9 }, 1, false,
+	assert_int_equal(filter_build(&(struct link_owned){ addr_any4, 1, 9, false }, 1, false,
 				      FILTER_EXACT, &prog),
 			 0);
 	for (unsigned i = 0; i < sizeof(pass); i++) {
@@ -371,20 +371,42 @@ static void long_lists_do_not_fit_and_say_so(void **state)
 
 static void a_length_parts_what_is_taken(void **state)
 {
-	const struct link_owned all = { addr_any, 1, 65535 };
+	const struct link_owned all = { addr_any, 1, 65535, false };
 	struct shown s = packet_to_7(false);
 
 	for (unsigned more = 0; more < 2; more++) {
 		for (uint32_t most = s.len - 1; most <= s.len + 1; most++) {
 			assert_int_equal(filter_build(&all, 1, false, FILTER_EXACT, &prog), 0);
-			assert_int_equal(filter_by_length(&prog, most, more), 0);
+			filter_by_length(&prog, most, more);
 			assert_int_equal(run(&prog, &s), more ? s.len > most : s.len <= most);
 		}
 	}
 	s.protocol = ETH_P_ARP; /* the rest of the program stands */
 	assert_false(run(&prog, &s));
-	prog.n = BPF_MAXINSNS - 2;
-	assert_int_equal(filter_by_length(&prog, 1, true), -E2BIG);
+}
+
+/* Of a frame to a port where nobody reads text only the headers are wanted, and that in the small half. */
+static void what_nobody_reads_comes_without_its_text(void **state)
+{
+	const struct link_owned owned[] = { { addr_any, 7, 7, true }, { addr_any, 8, 8, false } };
+
+	for (unsigned i = 0; i < 16; i++) {
+		const bool v6 = i & 1, longer = i & 2, large = i & 4, unread = i & 8;
+		struct shown s = packet_to_7(v6);
+		uint32_t whole = longer == large ? UINT32_MAX : 0;
+
+		store16(s.ip + (v6 ? 42 : 22), unread ? 7 : 8);
+		for (unsigned level = 0; level < FILTER__COUNT; level++) {
+			assert_int_equal(
+				filter_build(owned, 2, i % 3, (enum filter_level)level, &prog), 0);
+			assert_int_equal(bpf_run(&prog, &s), UINT32_MAX);
+			filter_by_length(&prog, large ? s.len - 1 : s.len, longer);
+			if (unread && large && level == FILTER_EXACT)
+				assert_int_equal(bpf_run(&prog, &s), longer ? 0 : FILTER_HEADERS);
+			else
+				assert_int_equal(bpf_run(&prog, &s), whole);
+		}
+	}
 }
 
 static void nothing_owned_takes_nothing(void **state)
@@ -421,6 +443,7 @@ int main(void)
 		cmocka_unit_test(neighbour_questions_only_when_asked_for),
 		cmocka_unit_test(long_lists_do_not_fit_and_say_so),
 		cmocka_unit_test(a_length_parts_what_is_taken),
+		cmocka_unit_test(what_nobody_reads_comes_without_its_text),
 		cmocka_unit_test(nothing_owned_takes_nothing),
 	};
 

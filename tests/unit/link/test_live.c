@@ -150,8 +150,8 @@ static void own(struct link *l, const struct link_owned *owned, size_t n, bool n
 
 static void own_ports(struct link *l, uint16_t min, uint16_t max)
 {
-	const struct link_owned owned[] = { { addr_any, min, max },
-					    { addr_any, SENTINEL, SENTINEL } };
+	const struct link_owned owned[] = { { addr_any, min, max, false },
+					    { addr_any, SENTINEL, SENTINEL, false } };
 
 	own(l, owned, 2, false);
 }
@@ -375,11 +375,11 @@ static void nothing_is_received_before_set_owned(void **state)
 
 static void only_what_is_owned_is_received(void **state)
 {
-	const struct link_owned owned[] = { { ip("10.77.0.3"), 80, 90 },
-					    { ip("fd77::3"), 443, 443 },
-					    { addr_any, 5000, 5001 },
-					    { addr_any4, 6000, 6000 },
-					    { ip("10.77.0.3"), SENTINEL, SENTINEL } };
+	const struct link_owned owned[] = { { ip("10.77.0.3"), 80, 90, false },
+					    { ip("fd77::3"), 443, 443, false },
+					    { addr_any, 5000, 5001, false },
+					    { addr_any4, 6000, 6000, false },
+					    { ip("10.77.0.3"), SENTINEL, SENTINEL, false } };
 	static const struct {
 		const char *dst;
 		uint16_t port;
@@ -418,7 +418,7 @@ static void a_list_too_long_for_the_kernel_still_receives(void **state)
 	assert_non_null(owned);
 	for (unsigned i = 0; i < N; i++)
 		owned[i] = (struct link_owned){ addr_v4(10, 99, (uint8_t)(i >> 8), (uint8_t)i),
-						SENTINEL, SENTINEL };
+						SENTINEL, SENTINEL, false };
 	own(rig.b, owned, N, false);
 	a_sends("10.77.0.3", 7); /* by port alone it can be told from ours */
 	a_sends("10.77.0.3", SENTINEL);
@@ -537,6 +537,49 @@ static void super_segments_cross_whole_or_are_cut_by_the_kernel(void **state)
 		assert_int_equal(receive_text(len, MSS, on, s.ctl), on ? 1 : (len + MSS - 1) / MSS);
 	}
 	assert_int_equal(count(rig.a).send_failed, 0);
+}
+
+/* Of a super-segment to a port where nobody reads; what the device has cut comes whole, and so does what others read. */
+static void text_that_nobody_reads_stays_in_the_kernel(void **state)
+{
+	const struct link_owned owned[] = { { addr_any, 7, 7, true },
+					    { addr_any, SENTINEL, SENTINEL, false } };
+	static const char *const dsts[] = { "10.77.0.3", "fd77::3" };
+
+	own(rig.b, owned, 2, false);
+	for (unsigned i = 0; i < 4; i++) {
+		struct segment s = super_segment(dsts[i / 2], TEXT), got;
+		const uint64_t before = count(rig.b).headers_only;
+		const bool on = i % 2;
+		struct frame f;
+
+		offloads_of_va(on);
+		send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
+		s.flow.remote.port = SENTINEL;
+		send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
+		rig.a->ops->flush(rig.a);
+		if (!on) {
+			for (unsigned k = 0; k < 2 * ((TEXT + MSS - 1) / MSS); k++) {
+				assert_true(next_frame(rig.b, &f));
+				assert_false(f.headers_only);
+			}
+			assert_int_equal(count(rig.b).headers_only, before);
+			continue;
+		}
+		assert_true(next_frame(rig.b, &f));
+		assert_true(f.headers_only && f.checksum_trusted);
+		assert_int_equal(f.piece_bytes, MSS);
+		assert_int_equal(wire_decode(f.data, f.len, WIRE_CHECKSUM_TRUSTED, &got), WIRE_OK);
+		assert_int_equal(got.flow.local.port, 7);
+		assert_int_equal(got.options, OPT_TIMESTAMPS);
+		assert_int_equal(got.text[0].len, TEXT);
+		assert_int_equal(count(rig.b).headers_only, before + 1);
+		assert_true(next_frame(rig.b, &f));
+		assert_false(f.headers_only);
+		assert_int_equal(wire_decode(f.data, f.len, WIRE_CHECKSUM_TRUSTED, &got), WIRE_OK);
+		assert_int_equal(got.text[0].len, TEXT);
+		assert_memory_equal(got.text[0].base, text, TEXT);
+	}
 }
 
 static void a_partial_checksum_is_finished_when_the_device_cannot(void **state)
@@ -734,7 +777,7 @@ static void rawip_counts_what_the_kernel_refuses(void **state)
 /* The kernel in ns_a asks who has `dst`; b answers for it; what waited arrives. */
 static void resolve(const char *dst, const char *from)
 {
-	const struct link_owned owned = { ip(dst), 7, 7 };
+	const struct link_owned owned = { ip(dst), 7, 7, false };
 	struct segment s = segment_to(dst, 7);
 	uint8_t answer[WIRE_NEIGH_MAX];
 	struct frame f;
@@ -794,7 +837,8 @@ static bool vb_listens_to(const char *group_mac)
 
 static void solicited_node_groups_are_joined(void **state)
 {
-	const struct link_owned owned[] = { { ip("fd77::aa:7744"), 7, 7 }, { addr_any, 8, 8 } };
+	const struct link_owned owned[] = { { ip("fd77::aa:7744"), 7, 7, false },
+					    { addr_any, 8, 8, false } };
 
 	enter(rig.ns_b);
 	assert_false(vb_listens_to("33:33:ff:aa:77:44"));
@@ -1075,6 +1119,7 @@ int main(void)
 		cmocka_unit_test_setup(what_we_send_is_not_received_by_us, fresh),
 		cmocka_unit_test_setup(frames_for_another_mac_are_not_received, fresh),
 		cmocka_unit_test_setup(super_segments_cross_whole_or_are_cut_by_the_kernel, fresh),
+		cmocka_unit_test_setup(text_that_nobody_reads_stays_in_the_kernel, fresh),
 		cmocka_unit_test_setup(a_partial_checksum_is_finished_when_the_device_cannot,
 				       fresh),
 		cmocka_unit_test_setup(a_wrong_checksum_is_not_vouched_for, fresh),

@@ -367,6 +367,7 @@ static void discard_takes_it_all(void **state)
 		assert_int_equal(row.bytes_out, 0);
 		assert_int_equal(row.reason, END_NORMAL);
 	}
+	assert_true(status().packet.headers_only > 0);
 }
 
 static void chargen_until_the_peer_has_enough(void **state)
@@ -863,6 +864,7 @@ static void nothing_went_wrong_below(void **state)
 	assert_int_equal(st.packet.send_failed, 0);
 	assert_int_equal(st.rawip.send_failed, 0);
 	assert_int_equal(st.packet.truncated, 0);
+	assert_int_equal(st.text_missing, 0);
 	assert_int_equal(st.engine.traces_lost, 0);
 }
 

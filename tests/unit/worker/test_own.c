@@ -29,14 +29,14 @@ static void add(struct own *o, const char *text)
 {
 	const struct endpoint e = ep(text);
 
-	assert_int_equal(own_add(o, &e), 0);
+	assert_int_equal(own_add(o, &e, true), 0);
 }
 
 static void drop(struct own *o, const char *text)
 {
 	const struct endpoint e = ep(text);
 
-	own_remove(o, &e);
+	own_remove(o, &e, true);
 }
 
 static void only_the_address_and_port_of_a_listener(void **state)
@@ -134,7 +134,7 @@ static void the_list_has_each_once(void **state)
 	add(&o, "10.0.0.2:7");
 	add(&o, "10.0.0.3:7");
 	add(&o, "*:80");
-	assert_int_equal(own_list(&o, &list, &n), 0);
+	assert_int_equal(own_list(&o, false, &list, &n), 0);
 	assert_int_equal(n, 4);
 	for (size_t i = 0; i < n; i++) {
 		const struct endpoint e = { list[i].addr, list[i].port_min };
@@ -152,6 +152,50 @@ static void the_list_has_each_once(void **state)
 	own_fini(&o);
 }
 
+static struct link_owned listed(const struct own *o, bool all_text, uint16_t port)
+{
+	struct link_owned *list, found = { 0 };
+	size_t n;
+
+	assert_int_equal(own_list(o, all_text, &list, &n), 0);
+	for (size_t i = 0; i < n; i++)
+		if (list[i].port_min <= port && port <= list[i].port_max)
+			found = list[i];
+	free(list);
+	return found;
+}
+
+static void a_port_is_unread_while_nobody_of_any_address_reads(void **state)
+{
+	const struct endpoint nine = ep("10.0.0.2:9"), other = ep("*:9"),
+			      local = ep("10.0.0.2:61005");
+	struct own o;
+
+	assert_int_equal(own_init(&o, 61000, 61010), 0);
+	assert_false(own_reads(&o, 9));
+	assert_int_equal(own_add(&o, &nine, false), 0);
+	assert_false(own_reads(&o, 9));
+	assert_true(listed(&o, false, 9).headers_only);
+	assert_false(listed(&o, true, 9).headers_only);
+	assert_int_equal(own_add(&o, &nine, true), 0); /* the same, or */
+	assert_true(own_reads(&o, 9));
+	assert_false(listed(&o, false, 9).headers_only);
+	own_remove(&o, &nine, true);
+	assert_false(own_reads(&o, 9));
+	assert_int_equal(own_add(&o, &other, true), 0); /* one of another address */
+	assert_true(own_reads(&o, 9));
+	assert_false(listed(&o, false, 9).headers_only);
+	own_remove(&o, &nine, false);
+	own_remove(&o, &other, true);
+	assert_false(own_reads(&o, 9));
+	assert_int_equal(own_add(&o, &local, false),
+			 0); /* connections that we open have these ports */
+	assert_true(own_reads(&o, 61005));
+	assert_false(listed(&o, false, 61005).headers_only);
+	assert_false(own_reads(&o, 61011));
+	own_fini(&o);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -161,6 +205,7 @@ int main(void)
 		cmocka_unit_test(local_ports_are_a_range),
 		cmocka_unit_test(owners_are_counted),
 		cmocka_unit_test(the_list_has_each_once),
+		cmocka_unit_test(a_port_is_unread_while_nobody_of_any_address_reads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
