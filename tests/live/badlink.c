@@ -7,7 +7,8 @@
  *	  [reorder=N] [held=US] [rate=OCTETS/S] [queue=OCTETS]
  *
  * N are permille of the frames, each way; those that are neither IPv4 nor IPv6 do not suffer. burst: begins to
- * lose ten in a row. reorder: is held for `held` longer. jitter alone does not reorder. rate has a queue that
+ * lose ten in a row, of those that come within 50 ms: else a sender that waits longer each time would be alone with a
+ * link that is down for minutes. reorder: is held for `held` longer. jitter alone does not reorder. rate has a queue that
  * drops at its end. Says `ready`; when it is ended, what it did, as JSON. The same seed chooses the same frames,
  * the n-th of each way, whatever happened to those before and however many of ARP there were.
  */
@@ -29,7 +30,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FRAME_MAX = 70000, HELD_MAX = 65536, BURST = 10, ETH = 14, ROOM_BYTES = 64 << 20 };
+enum {
+	FRAME_MAX = 70000,
+	HELD_MAX = 65536,
+	BURST = 10,
+	BURST_NS = 50000000,
+	ETH = 14,
+	ROOM_BYTES = 64 << 20
+};
 
 #define KEYS(X) \
 	X(seed) \
@@ -59,6 +67,7 @@ static struct way {
 	uint64_t seen; /* frames of IPv4 and IPv6 that came, those that are lost included */
 	uint64_t last_ns, busy_ns;
 	unsigned burst_left;
+	uint64_t burst_end_ns;
 	uint64_t frames, lost, doubled, corrupted, held, dropped;
 } way[2];
 
@@ -213,8 +222,12 @@ static void decide(unsigned from, const uint8_t *octets, size_t len)
 		return;
 	}
 	w->seen++;
-	if (!w->burst_left && chance(w, BURST_BEGINS, false, opt.burst))
+	if (w->burst_left && now_ns() > w->burst_end_ns)
+		w->burst_left = 0;
+	if (!w->burst_left && chance(w, BURST_BEGINS, false, opt.burst)) {
 		w->burst_left = BURST;
+		w->burst_end_ns = now_ns() + BURST_NS;
+	}
 	if (w->burst_left || chance(w, LOSS, false, opt.loss)) {
 		w->burst_left -= w->burst_left > 0;
 		w->lost++;
