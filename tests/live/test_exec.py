@@ -266,12 +266,16 @@ def test_two_hundred_processes_a_second(lab):
     d = server(lab, '/bin/true')
     spawner = spawner_of(d)
     descriptors = lambda: [len(os.listdir(f'/proc/{p}/fd')) for p in (d.proc.pid, spawner)]
-    before = descriptors()
-    n, start, used = 0, time.monotonic(), processor_time(d.proc.pid) + processor_time(spawner)
-    while time.monotonic() - start < 3:
+
+    def one():
         s = lab.connect('10.9.0.2', 80)
         assert s.recv(1) == b''
         s.close()
+    one()  # then the spawner, which is made beside us, has all that it keeps
+    before = descriptors()
+    n, start, used = 0, time.monotonic(), processor_time(d.proc.pid) + processor_time(spawner)
+    while time.monotonic() - start < 3:
+        one()
         n += 1
     took = time.monotonic() - start
     until(lambda: d.ctl('status')['counters']['processes'] == 0, 10, 'all processes end')

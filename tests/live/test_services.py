@@ -450,7 +450,7 @@ def test_a_thousand_connections_leave_nothing(lab):
         assert read_all(c) == b'%d' % i
         c.close()
     until(lambda: not d.connections(), 20, 'all connections end')
-    assert len(os.listdir(f'/proc/{d.proc.pid}/fd')) <= before + 1
+    until(lambda: len(os.listdir(f'/proc/{d.proc.pid}/fd')) <= before + 1, what=f'no more descriptors than before, {before}')
     assert d.ctl('status')['counters']['relay_connected'] == 1000
 
 
