@@ -72,11 +72,16 @@ s.sendall(b'then')
 assert s.recv(1) == b'.'
 print(s.send(b'!', socket.MSG_OOB), s.send(b'?'), flush=True)
 # Nobody reads: the octet waits for room like all others, and is urgent all the same.
-s.setblocking(False)
 n = 0
-try:
-    while True: n += s.send(bytes(65536))
-except BlockingIOError: pass
+while s.recv(1) == b'+':
+    s.setblocking(False)
+    before = n
+    try:
+        while True: n += s.send(bytes(65536))
+    except BlockingIOError: pass
+    s.setblocking(True)
+    print(n - before, flush=True)
+s.setblocking(False)
 try: s.send(b'x', socket.MSG_OOB)
 except BlockingIOError: print('full', flush=True)
 s.setblocking(True)
@@ -111,6 +116,13 @@ def test_of_a_program(lab):
     s.sendall(b'.')
     assert p.stdout.readline() == '1 1\n'
     assert urgent() == b'!'
+    # Full is when nothing more goes in though the daemon, which has answered, took all that it has room for.
+    went = [1, 1]
+    while any(went[-2:]):
+        d.ctl('status')
+        s.sendall(b'+')
+        went.append(int(p.stdout.readline()))
+    s.sendall(b'.')
     assert p.stdout.readline() == 'full\n'
     assert text(1) == b'?'
     got = read_all(s)  # in line no more: what was urgent has been put aside, or is in its place when it was never asked for
