@@ -1116,6 +1116,9 @@ input()
         p.stdin.flush()
         for _ in range(150):
             assert c.recv(1000, socket.MSG_WAITALL)
+        # How much memory its kernel thinks that is, and when it opens the window, is the kernel's affair.
+        while not select.select([p.stdout], [], [], 0.1)[0]:
+            assert c.recv(5000, socket.MSG_WAITALL)
         assert p.stdout.readline() == 'told\n'
         until(shut, 10, 'a window that is shut again')
     p.kill()
