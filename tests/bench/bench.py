@@ -109,7 +109,7 @@ class Bench:
 
     def __init__(self, offloads=True, mtu=1500, host='10.9.0.2', shield='ingress'):
         self.host, self.shield = host, shield
-        self.lab = live.Lab(offloads=offloads, mtu=mtu)
+        self.lab = live.Lab(offloads=offloads, mtu=mtu, order=False)
         self.sysctl = {'net.ipv4.tcp_rmem': '4096 131072 33554432', 'net.ipv4.tcp_wmem': '4096 65536 33554432',
                        'net.ipv4.tcp_max_syn_backlog': '65536', 'net.core.somaxconn': '65535', 'net.ipv4.tcp_no_metrics_save': '1',
                        'net.ipv4.neigh.default.gc_thresh3': '4096'}

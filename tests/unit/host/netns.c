@@ -104,6 +104,9 @@ void netns_veth(void)
 			      "ip addr add fd77::1/64 dev here nodad; ip link set here up");
 	netns_run(NETNS_PEER, "ip addr add 10.77.0.2/24 brd + dev peer; "
 			      "ip addr add fd77::2/64 dev peer nodad; ip link set peer up");
+	/* The kernel hears of carriers beside us, and drops what is sent before. */
+	netns_run(NETNS_HERE, "until ip -o link show here | grep -q 'state UP'; do :; done");
+	netns_run(NETNS_PEER, "until ip -o link show peer | grep -q 'state UP'; do :; done");
 }
 
 static socklen_t make_sockaddr(const char *addr, uint16_t port, struct sockaddr_storage *ret_sa)
