@@ -25,8 +25,6 @@ enum { M_PORT = 0, M_ADDR = 1, M_READ = 5, M_UNREAD = 6 };
 
 static const uint32_t accept_all = UINT32_MAX; /* octets to keep */
 
-enum { LENGTHS = 11 };
-
 static void set(struct filter *f, unsigned word, uint32_t octets)
 {
 	emit(f, BPF_LD | BPF_IMM, octets);
@@ -45,9 +43,10 @@ static void emit_lengths(struct filter *f, uint32_t most, bool longer)
 	set(f, M_UNREAD, longer ? 0 : FILTER_HEADERS);
 }
 
-/* Takes the frame, as word says, M_READ or M_UNREAD: by a jump to the program's tails, which emit_tails() aims. */
+/* Further than any jump: one that emit_tails() has to aim. */
 enum { AIMLESS = 1 << 30 };
 
+/* Takes the frame, as word says, M_READ or M_UNREAD: by a jump to the program's tails. */
 static void take(struct filter *f, unsigned word)
 {
 	emit(f, BPF_JMP | BPF_JA, AIMLESS + word);
@@ -321,8 +320,9 @@ int filter_build(const struct link_owned *owned, size_t n, bool neigh, enum filt
 
 void filter_by_length(struct filter *f, uint32_t most, bool longer)
 {
-	struct filter head = { 0 };
+	const unsigned n = f->n;
 
-	emit_lengths(&head, most, longer);
-	memcpy(f->insn, head.insn, LENGTHS * sizeof(head.insn[0]));
+	f->n = 0;
+	emit_lengths(f, most, longer);
+	f->n = n;
 }
