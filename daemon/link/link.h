@@ -19,12 +19,14 @@ struct link;
 
 enum { LINK_FDS = 2, LINK_PACKET_MAX = 65535 };
 
-/* A received packet. data is borrowed until release() or the next receive(). */
+/* A received packet. data is borrowed until release() gives it back. */
 struct frame {
 	const uint8_t *data; /* the IP packet, or a whole Ethernet frame when `neigh` */
 	uint32_t len; /* octets */
 	uint32_t ifindex; /* it came by */
 	uint16_t piece_bytes; /* GRO: text octets of each original segment; 0 when it is one */
+	uint64_t
+		loan; /* not 0: the number under which it may be kept beyond release(); numbers increase */
 	bool checksum_trusted; /* CHECKSUM_PARTIAL, or the kernel verified it */
 	bool neigh; /* an ARP request or neighbour solicitation, with its Ethernet header */
 	bool headers_only; /* what is behind the TCP header is not there, though it counts: see struct link_owned */
@@ -86,8 +88,11 @@ struct link_ops {
 	 * of them. *ret_more: others may wait. -Exxx: the link is broken. */
 	int (*receive)(struct link *l, struct frame *ret_frames, unsigned max, bool *ret_more);
 	enum link_pressure (*pressure)(const struct link *l);
-	/* Gives the received frames back, before the next receive() would. */
-	void (*release)(struct link *l);
+	/* Gives the received frames back, but for those of this loan and later ones; 0: all. To be called before the
+	 * next receive(). */
+	void (*release)(struct link *l, uint64_t first_kept);
+	/* So many frames are kept that those up to this loan should be given back; 0: none. */
+	uint64_t (*recalls)(const struct link *l);
 	/* Room in the batch for one more? If not, flush first. */
 	bool (*has_room)(const struct link *l);
 	void (*send)(struct link *l, const struct frame_out *f);

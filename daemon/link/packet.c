@@ -167,12 +167,26 @@ static struct ring *first_packet(struct packet_link *p, struct ring_packet *ret)
 	return large;
 }
 
-static void packet_release(struct link *l)
+static void packet_release(struct link *l, uint64_t first_kept)
 {
 	struct packet_link *p = self(l);
 
-	ring_release(&p->rings[SMALL]);
-	ring_release(&p->rings[LARGE]);
+	ring_release(&p->rings[SMALL], 0);
+	ring_release(&p->rings[LARGE], first_kept);
+}
+
+/* Three quarters may be kept, and one when the others are needed for what comes. */
+static uint64_t packet_recalls(const struct link *l)
+{
+	const struct ring *const r = &((const struct packet_link *)l)->rings[LARGE];
+	const uint32_t quarter = r->slots_n / 4;
+	uint32_t most = quarter;
+
+	if (r->held <= most)
+		return 0;
+	if (!ring_waits(r, quarter / 2))
+		most = 3 * quarter;
+	return r->held > most ? r->taken - most : 0;
 }
 
 static int packet_receive(struct link *l, struct frame *ret_frames, unsigned max, bool *ret_more)
@@ -183,12 +197,12 @@ static int packet_receive(struct link *l, struct frame *ret_frames, unsigned max
 	uint32_t bytes = 0;
 	unsigned found = 0;
 
-	packet_release(l);
 	/* What is not for us takes no turns: the slots bound it. */
 	while (found < max && bytes < LINK_TAKE_BYTES && (from = first_packet(p, &got))) {
+		ring_take(from);
+		ret_frames[found].loan = from == &p->rings[LARGE] ? from->taken : 0;
 		found += accept_frame(p, &got, &ret_frames[found]);
 		bytes += got.len;
-		ring_take(from);
 	}
 	*ret_more = found == max || bytes >= LINK_TAKE_BYTES;
 	return (int)found;
@@ -378,6 +392,7 @@ static const struct link_ops packet_ops = {
 	.receive = packet_receive,
 	.pressure = packet_pressure,
 	.release = packet_release,
+	.recalls = packet_recalls,
 	.has_room = packet_has_room,
 	.send = packet_send,
 	.flush = packet_flush,

@@ -45,8 +45,13 @@ static enum link_pressure rawip_pressure(const struct link *l)
 	return LINK_EASY;
 }
 
-static void rawip_release(struct link *l)
+static void rawip_release(struct link *l, uint64_t first_kept)
 {
+}
+
+static uint64_t rawip_recalls(const struct link *l)
+{
+	return 0;
 }
 
 static bool rawip_has_room(const struct link *l)
@@ -124,6 +129,7 @@ static const struct link_ops rawip_ops = {
 	.receive = rawip_receive,
 	.pressure = rawip_pressure,
 	.release = rawip_release,
+	.recalls = rawip_recalls,
 	.has_room = rawip_has_room,
 	.send = rawip_send,
 	.flush = rawip_flush,

@@ -110,11 +110,12 @@ void ring_take(struct ring *r)
 	assert(r->held < r->slots_n);
 	r->next = r->next + 1 < r->slots_n ? r->next + 1 : 0;
 	r->held++;
+	r->taken++;
 }
 
-void ring_release(struct ring *r)
+void ring_release(struct ring *r, uint64_t first_kept)
 {
-	while (r->held) {
+	while (r->held && (first_kept == 0 || r->taken - r->held + 1 < first_kept)) {
 		const uint32_t first = r->next >= r->held ? r->next - r->held
 							  : r->next + r->slots_n - r->held;
 

@@ -17,9 +17,10 @@ struct ring {
 	uint32_t slot_bytes, slots_n;
 	uint32_t next; /* the slot that is filled next, as far as we know */
 	uint32_t held; /* slots before it that were taken and not given back */
+	uint64_t taken; /* packets taken; the last one's number is that */
 };
 
-/* A packet in its slot: valid until ring_release(). */
+/* A packet in its slot: valid until ring_release() gives it back. */
 struct ring_packet {
 	const uint8_t *frame; /* with its link header */
 	uint32_t len; /* octets in the slot */
@@ -45,5 +46,5 @@ uint32_t ring_fits(uint32_t slot_bytes);
 /* The packet that waits; ring_ready() has said so. */
 void ring_peek(const struct ring *r, struct ring_packet *ret);
 void ring_take(struct ring *r);
-/* Gives back the slots of all packets taken. */
-void ring_release(struct ring *r);
+/* Gives back the slots of all packets taken before this one; 0: of all. */
+void ring_release(struct ring *r, uint64_t first_kept);

@@ -52,7 +52,7 @@ const struct service_ops service_discard = {
 };
 
 /* Moves text from the receive queue to the send queue. The service holds none itself: the window closes when
- * the peer does not read its echo. The span lives in the receive queue; conn_send() does not touch
+ * the peer does not read its echo. The span lives in the receive queue; conn_pass_on() does not touch
  * that one. With REPORT_PEER_CLOSED the end may be reached here or, when the send buffer is full,
  * after a later REPORT_WRITABLE; so every call looks for it.
  */
@@ -63,7 +63,7 @@ static void echo_move(struct session *s)
 	size_t taken;
 
 	while (conn_peek(e, s->id, &span, 1)) {
-		if (conn_send(e, s->host->now, s->id, span.base, span.len, &taken)) {
+		if (conn_pass_on(e, s->host->now, s->id, span.base, span.len, 0, &taken)) {
 			session_sink(
 				s,
 				false); /* an operator closed our side: there is no echo any more */
@@ -78,7 +78,7 @@ static void echo_move(struct session *s)
 		close_mine(s);
 }
 
-/* Straight from the packet to the send queue. What finds no room there, or comes when our side is
+/* Straight from the packet to the send queue, where what is large stays in the packet. What finds no room there, or comes when our side is
  * closed, goes to the receive queue, and echo_move() has it next. Text comes here only while that
  * queue is empty, so the order stays.
  */
@@ -86,7 +86,8 @@ static uint32_t echo_text(struct session *s, struct span text)
 {
 	size_t taken;
 
-	if (conn_send(s->host->engine, s->host->now, s->id, text.base, text.len, &taken))
+	if (conn_pass_on(s->host->engine, s->host->now, s->id, text.base, text.len, s->host->loan,
+			 &taken))
 		return 0;
 	return (uint32_t)taken;
 }

@@ -42,6 +42,7 @@ struct service_host {
 	void *worker; /* the owner, for its callbacks */
 	uint64_t realtime_us; /* CLOCK_REALTIME of this wakeup */
 	vtime now; /* the instant of this wakeup */
+	uint64_t loan; /* of what a service's text() is given: see conn_pass_on() */
 	void (*begin)(struct service_host *h); /* a wakeup begins: sets now */
 	void (*end)(struct service_host
 			    *h); /* a wakeup ends: the pump. sessions may be gone after it */

@@ -132,8 +132,57 @@ static uint32_t chunk_take(struct pool *p, enum chunk_use use, uint32_t key, uin
 	return id;
 }
 
+/* Loans. */
+
+static void loan_begin(struct pool *p, uint32_t id, const uint8_t *data, uint64_t loan)
+{
+	struct chunk *const c = chunk_at(p, id);
+
+	assert(loan >= (p->loan_last ? chunk_at(p, p->loan_last)->loan : 1));
+	c->lent = data;
+	c->loan = loan;
+	c->loan_before = p->loan_last;
+	if (p->loan_last)
+		chunk_at(p, p->loan_last)->loan_behind = id;
+	else
+		p->loan_first = id;
+	p->loan_last = id;
+}
+
+static void loan_end(struct pool *p, struct chunk *c)
+{
+	if (!c->loan)
+		return;
+	if (c->loan_before)
+		chunk_at(p, c->loan_before)->loan_behind = c->loan_behind;
+	else
+		p->loan_first = c->loan_behind;
+	if (c->loan_behind)
+		chunk_at(p, c->loan_behind)->loan_before = c->loan_before;
+	else
+		p->loan_last = c->loan_before;
+	c->loan = 0;
+}
+
+uint64_t pool_first_loan(const struct pool *p)
+{
+	return p->loan_first ? chunk_at(p, p->loan_first)->loan : 0;
+}
+
+void pool_recall(struct pool *p, uint64_t loan)
+{
+	while (p->loan_first && pool_first_loan(p) <= loan) {
+		struct chunk *const c = chunk_at(p, p->loan_first);
+
+		memcpy(chunk_bytes(p, p->loan_first), c->lent, CHUNK_BYTES);
+		c->lent = NULL;
+		loan_end(p, c);
+	}
+}
+
 static void chunk_give(struct pool *p, uint32_t id, bool sending)
 {
+	loan_end(p, chunk_at(p, id));
 	chunk_at(p, id)->next = p->chunks_free;
 	p->chunks_free = id;
 	p->chunks_free_n++;
@@ -203,6 +252,12 @@ static void sendq_copy(struct pool *p, struct sendq *q, const uint8_t *data, uin
 
 uint32_t sendq_put(struct pool *p, struct sendq *q, const uint8_t *data, uint32_t len)
 {
+	return sendq_put_lent(p, q, data, len, 0);
+}
+
+uint32_t sendq_put_lent(struct pool *p, struct sendq *q, const uint8_t *data, uint32_t len,
+			uint64_t loan)
+{
 	uint32_t done = 0;
 
 	if (!q->head)
@@ -211,7 +266,11 @@ uint32_t sendq_put(struct pool *p, struct sendq *q, const uint8_t *data, uint32_
 		const uint32_t off = offset_of(q->origin, sendq_end(q));
 		const uint32_t n = least(len - done, CHUNK_BYTES - off);
 
-		sendq_copy(p, q, data + done, n);
+		/* A part of a chunk would be copied when more comes behind it. */
+		if (loan && n == CHUNK_BYTES)
+			loan_begin(p, q->tail, data + done, loan);
+		else
+			sendq_copy(p, q, data + done, n);
 		q->used += n;
 		done += n;
 	}

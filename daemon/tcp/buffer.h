@@ -30,6 +30,8 @@ struct chunk {
 	uint32_t next; /* of its queue, or of the free list */
 	uint32_t key; /* (sequence number - origin) / CHUNK_BYTES */
 	const uint8_t *lent; /* of a send queue: the octets are there; NULL: in the pool */
+	uint64_t loan; /* not 0: they are to be given back */
+	uint32_t loan_before, loan_behind; /* chunks of the earlier loan and of the later one */
 };
 
 struct range {
@@ -58,6 +60,7 @@ struct pool {
 	uint32_t reserve;
 	uint32_t used, peak, sending; /* chunks held; of them, by send queues */
 	uint32_t holders; /* connections, which share */
+	uint32_t loan_first, loan_last; /* chunks whose octets are to be given back, by loan */
 	struct range *ranges;
 	uint32_t ranges_max, ranges_fresh, ranges_free;
 };
@@ -103,6 +106,14 @@ uint64_t pool_receive_bytes(const struct pool *p);
 uint32_t sendq_put(struct pool *p, struct sendq *q, const uint8_t *data, uint32_t len);
 uint32_t sendq_put_pattern(struct pool *p, struct sendq *q, const struct pattern *pattern,
 			   uint32_t at, uint32_t len);
+/* As sendq_put(), but whole chunks of data stay where they are, until they are dropped or recalled. Loans never
+ * decrease; 0 lends nothing. */
+uint32_t sendq_put_lent(struct pool *p, struct sendq *q, const uint8_t *data, uint32_t len,
+			uint64_t loan);
+/* The first loan that is not given back; 0: nothing is lent. */
+uint64_t pool_first_loan(const struct pool *p);
+/* Gives back what is lent by loans up to this one: copies it. */
+void pool_recall(struct pool *p, uint64_t loan);
 /* How many octets it takes without one more chunk; an empty one: with its first. */
 uint32_t sendq_spare(const struct sendq *q);
 void sendq_drop(struct pool *p, struct sendq *q, uint32_t n);

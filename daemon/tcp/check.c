@@ -46,6 +46,7 @@ static void check_send(const struct engine *e, const struct tcb *t)
 		assert(vtime_is_set(t->timers[TIMER_RETRANSMISSION]));
 	else if (tcb_has_unsent(t))
 		assert(vtime_is_set(t->timers[TIMER_RETRANSMISSION]) || link_is_linked(&t->out));
+	assert(t->rcv.passed <= t->sendq.used);
 	if (recovery_of(e, t))
 		check_recovery(e, t, recovery_of(e, t));
 	if (t->snd.tail_probe)

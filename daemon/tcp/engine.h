@@ -224,6 +224,17 @@ bool engine_has_fast_open_cookie(struct engine *e, vtime now, const struct flow 
  */
 int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
 	      size_t *ret_taken);
+/* The same for what this connection received: a delivery that is not answered yet, or what is consumed next. The window
+ * was open for it, so it finds room, unless memory is short; what the send buffer would not have taken keeps the window
+ * shut as if it were unread. With a loan, whole chunks of data are not copied: they stay as they are until
+ * engine_first_loan() is above it, or 0. Loans are numbered by the caller, from 1 on and never down; 0: all is copied.
+ */
+int conn_pass_on(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
+		 uint64_t loan, size_t *ret_taken);
+/* The first loan that is not given back; 0: nothing is lent. */
+uint64_t engine_first_loan(const struct engine *e);
+/* Gives back all loans up to this one. Not while spans that engine_output() gave are in use. */
+void engine_recall(struct engine *e, uint64_t loan);
 /* The same for len octets of a text that repeats, from its octet `at` on. */
 int conn_send_pattern(struct engine *e, vtime now, conn_id id, const struct pattern *pattern,
 		      uint32_t at, size_t len, size_t *ret_taken);

@@ -111,6 +111,7 @@ struct tcb {
 		struct sizing sizing;
 		uint32_t unacked; /* octets in order since the last ACK */
 		uint32_t mss_seen; /* largest piece that arrived: what two segments are, SHLD-19 */
+		uint32_t passed; /* octets passed on into a full send buffer: as if unread */
 		uint16_t mss; /* what we announced */
 		uint16_t
 			reserved; /* not 0: the first windows, as Linux has them: octets of limit that are not

@@ -79,18 +79,25 @@ int engine_connect(struct engine *e, vtime now, const struct conn_open *open, co
 
 enum { SEND_LEAST_BYTES = 1 << 16 };
 
-/* How much the queue takes: what the window lets go in a round trip and as much again, so that there is
+/* How much the queue is to hold: what the window lets go in a round trip and as much again, so that there is
  * always something to send, and not all of SendBuffer for a path that takes an hour to carry it. When many
  * send, no more waits than the peer takes: those that read nothing would have the chunks of those that read.
  */
-static uint32_t send_most(const struct engine *e, const struct tcb *t)
+static uint32_t send_wanted(const struct engine *e, const struct tcb *t)
 {
 	const uint32_t needed = max_u32(SEND_LEAST_BYTES, 2 * t->cc.cwnd);
-	const uint32_t held = t->sendq.used + sendq_spare(&t->sendq);
 	const uint32_t goes = min_u32(2 * t->cc.cwnd, t->snd.wnd);
-	const bool filling = pool_is_filling(&e->pool);
 
-	return min_u32(t->params->send_buffer_bytes, filling ? max_u32(held, goes) : needed);
+	return min_u32(t->params->send_buffer_bytes, pool_is_filling(&e->pool) ? goes : needed);
+}
+
+/* How much it takes: when many send, also what its last chunk has room for. */
+static uint32_t send_most(const struct engine *e, const struct tcb *t)
+{
+	const uint32_t wanted = send_wanted(e, t), limit = t->params->send_buffer_bytes;
+	const uint32_t held = t->sendq.used + sendq_spare(&t->sendq);
+
+	return pool_is_filling(&e->pool) ? max_u32(wanted, min_u32(held, limit)) : wanted;
 }
 
 static uint32_t unsent(const struct tcb *t)
@@ -119,8 +126,19 @@ bool tcb_send_room(const struct engine *e, const struct tcb *t)
 	       (!lowat || unsent(t) <= lowat / 2);
 }
 
+/* What was passed on is as good as read once the queue has room for it. */
+static void settle_passed(struct engine *e, struct tcb *t)
+{
+	const uint32_t wanted = send_wanted(e, t), used = t->sendq.used;
+
+	t->rcv.passed = min_u32(t->rcv.passed, used > wanted ? used - wanted : 0);
+	window_tell(e, t);
+}
+
 void tcb_tell_room(struct engine *e, struct tcb *t)
 {
+	if (t->rcv.passed)
+		settle_passed(e, t);
 	if (!t->want_writable || !tcb_send_room(e, t))
 		return;
 	t->want_writable = false;
@@ -150,12 +168,21 @@ static int may_send(const struct tcb *t)
 	return -EPIPE; /* "connection closing" */
 }
 
-/* Of `data`, or of the pattern. */
-static int send_text(struct engine *e, vtime now, conn_id id, const void *data,
-		     const struct pattern *pattern, uint32_t at, size_t len, size_t *ret_taken)
+/* What is sent: octets, which stay where they are when they are lent, or a pattern. */
+struct text {
+	const void *data;
+	bool received; /* by the same connection */
+	uint64_t loan;
+	const struct pattern *pattern;
+	uint32_t at;
+};
+
+static int send_text(struct engine *e, vtime now, conn_id id, const struct text *text, size_t len,
+		     size_t *ret_taken)
 {
 	struct tcb *t = engine_find(e, id);
 	uint32_t room, offered, taken;
+	bool passes;
 	int rc;
 
 	engine_clock_delivering(e, now); /* it does not touch what arrives */
@@ -165,11 +192,15 @@ static int send_text(struct engine *e, vtime now, conn_id id, const void *data,
 	if (rc)
 		return rc;
 	room = send_room(e, t);
-	offered = len < room ? (uint32_t)len : room;
-	taken = pattern ? sendq_put_pattern(&e->pool, &t->sendq, pattern, at, offered)
-			: sendq_put(&e->pool, &t->sendq, data, offered);
+	passes = text->received && !pool_is_filling(&e->pool);
+	offered = passes || len < room ? (uint32_t)len : room;
+	taken = text->pattern
+			? sendq_put_pattern(&e->pool, &t->sendq, text->pattern, text->at, offered)
+			: sendq_put_lent(&e->pool, &t->sendq, text->data, offered, text->loan);
 	if (taken)
 		tcb_want_output(e, t);
+	if (passes && taken > room)
+		t->rcv.passed += taken - room;
 	if (taken < len) {
 		t->want_writable = true;
 		/* No chunk was left. Who has text queued hears of room when that is acknowledged. */
@@ -183,13 +214,35 @@ static int send_text(struct engine *e, vtime now, conn_id id, const void *data,
 int conn_send(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
 	      size_t *ret_taken)
 {
-	return send_text(e, now, id, data, NULL, 0, len, ret_taken);
+	const struct text text = { .data = data };
+
+	return send_text(e, now, id, &text, len, ret_taken);
+}
+
+int conn_pass_on(struct engine *e, vtime now, conn_id id, const void *data, size_t len,
+		 uint64_t loan, size_t *ret_taken)
+{
+	const struct text text = { .data = data, .received = true, .loan = loan };
+
+	return send_text(e, now, id, &text, len, ret_taken);
+}
+
+uint64_t engine_first_loan(const struct engine *e)
+{
+	return pool_first_loan(&e->pool);
+}
+
+void engine_recall(struct engine *e, uint64_t loan)
+{
+	pool_recall(&e->pool, loan);
 }
 
 int conn_send_pattern(struct engine *e, vtime now, conn_id id, const struct pattern *pattern,
 		      uint32_t at, size_t len, size_t *ret_taken)
 {
-	return send_text(e, now, id, NULL, pattern, at, len, ret_taken);
+	const struct text text = { .pattern = pattern, .at = at };
+
+	return send_text(e, now, id, &text, len, ret_taken);
 }
 
 /* "If the urgent flag is set, then SND.UP <- SND.NXT", of what is queued. */

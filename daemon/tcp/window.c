@@ -99,7 +99,7 @@ void window_read(const struct engine *e, struct tcb *t, uint32_t n)
 /* The right edge that could be offered now, were silly windows no matter; left of rcv.adv: none that is new. */
 static seqno edge_of(const struct engine *e, const struct tcb *t)
 {
-	const uint32_t unread = t->recvq.unread + t->rcv.reserved;
+	const uint32_t unread = t->recvq.unread + t->rcv.passed + t->rcv.reserved;
 	const uint32_t room = t->rcv.limit > unread ? t->rcv.limit - unread : 0;
 	const uint64_t memory = recvq_room(&e->pool, &t->recvq);
 

@@ -45,7 +45,7 @@ static void take_neigh(struct worker *w, const struct frame *f)
 	w->neigh_n += answer->len > 0;
 }
 
-static void take_segment(struct worker *w, struct segment *seg, uint32_t ifindex)
+static void take_segment(struct worker *w, struct segment *seg, uint32_t ifindex, uint64_t loan)
 {
 	struct delivery d = { 0 };
 
@@ -55,6 +55,7 @@ static void take_segment(struct worker *w, struct segment *seg, uint32_t ifindex
 	if (d.text.len) {
 		struct session *const s = &w->conns[d.id.slot].session;
 
+		w->host.loan = loan;
 		conn_delivered(w->engine, w->host.now, &d, s->host ? session_text(s, d.text) : 0);
 	}
 	worker_drain_traces(w, ifindex);
@@ -132,7 +133,7 @@ static void take_frame(struct worker *w, const struct frame *f)
 	if (f->headers_only && seg.spans_n)
 		seg.text[0].base = unread_text;
 	seg.piece_bytes = f->piece_bytes;
-	take_segment(w, &seg, f->ifindex);
+	take_segment(w, &seg, f->ifindex, f->loan);
 }
 
 int worker_receive(struct worker *w)
@@ -147,7 +148,8 @@ int worker_receive(struct worker *w)
 	w->taken = n > 0 ? (unsigned)n : 1; /* an end to what counts them */
 	for (int i = 0; i < n; i++)
 		take_frame(w, &frames[i]);
-	w->packet->ops->release(w->packet);
+	engine_recall(w->engine, w->packet->ops->recalls(w->packet));
+	w->packet->ops->release(w->packet, engine_first_loan(w->engine));
 	return n < 0 ? n : 0;
 }
 

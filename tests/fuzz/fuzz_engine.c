@@ -286,6 +286,7 @@ static void input(struct fuzz *f, unsigned op)
 	struct in *const in = &f->in;
 	struct segment seg = { .flow = flow_of(op >> 4), .ttl = 64, .link_mtu = 1500 };
 	struct delivery d = { .text = { NULL, 0 } };
+	size_t sent = 0;
 	const struct conn_status st = status_of(f, &seg.flow);
 
 	seg.ctl = (uint8_t)u8(in);
@@ -309,6 +310,8 @@ static void input(struct fuzz *f, unsigned op)
 	if (!d.text.len)
 		return;
 	check_text(unread(&st), d.text);
+	if (take & 64) /* as an echo does */
+		(void)conn_pass_on(f->e, f->now, d.id, d.text.base, d.text.len, 0, &sent);
 	conn_delivered(f->e, f->now, &d, take % (d.text.len + 1));
 }
 
@@ -444,6 +447,8 @@ static void user_call(struct fuzz *f, unsigned op, conn_id id)
 			break;
 		assert(known);
 		check_text(unread(&st), spans[0]);
+		if (len & 64)
+			(void)conn_pass_on(f->e, f->now, id, spans[0].base, spans[0].len, 0, &n);
 		(void)conn_consume(f->e, f->now, id, spans[0].len);
 		break;
 	case 4:

@@ -404,6 +404,7 @@ static void do_direct(void)
 {
 	w.direct = setting(arg(1));
 	w.direct_take = value_of("take") ? (uint32_t)number(value_of("take")) : UINT32_MAX;
+	w.direct_sends = has_word("sends");
 	if (w.peer->have_id && conn_set_direct(w.e, w.peer->id, w.direct))
 		fail("conn_set_direct");
 }

@@ -62,6 +62,7 @@ struct world {
 	uint8_t fast_open[8]; /* the last cookie that was sent */
 	bool direct; /* connections ask for direct delivery as they open */
 	uint32_t direct_take;
+	bool direct_sends; /* as many octets of ours for those that it takes */
 	listener_id listener;
 	struct peer peers[CONNS_MAX];
 	struct peer *peer; /* the current one */

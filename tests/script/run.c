@@ -30,7 +30,7 @@
  * Calls: listen [backlog N] [max N] [room N] [addr ADDR], room N (of the listener), unlisten, connect [port 0] [text N] (sent
  *   before the SYN leaves), send N [takes N] [urgent], read N
  *   (exactly N wait) or read N part, consume N (in place), listener-apply, unserved-apply (for no listener), close [operator], abort [operator], stop-reading, release,
- *   direct on|off [take N], icmp KEY [seq N] [mtu N] [quoted N] (an error of icmp_errors.def that quotes our segment
+ *   direct on|off [take N] [sends] (and passes as many on as find room), icmp KEY [seq N] [mtu N] [quoted N] (an error of icmp_errors.def that quotes our segment
  *   at N, of so many octets), link-mtu N (of a running connection's interface), rest (who may goes to rest), hold SECONDS (what
  *   falls due fires, and the next line comes before anything is pulled: a late driver);
  *   each may end in `fails ENAME`

@@ -22,6 +22,7 @@
 	X(both, "one side opens")                            \
 	X(slow, "nobody reads slowly")                       \
 	X(direct, "text is copied")                          \
+	X(passes, "nobody answers what is being delivered")  \
 	X(peek, "nobody reads in place")                     \
 	X(clock, "sequence numbers are not near a wrap")     \
 	X(abort, "nobody aborts")                            \

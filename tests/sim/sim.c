@@ -51,7 +51,7 @@ struct app {
 	conn_id id;
 	bool used, have, opened, ended, closing, stopped;
 	bool may_read, may_write, peer_closed, all_acked;
-	bool slow, direct, peek;
+	bool slow, direct, passes, peek;
 	bool spoils; /* its Fast Open cookie is another one when it arrives */
 	enum when_to_close when;
 	enum end_reason reason;
@@ -673,6 +673,24 @@ static void pump(struct sim *s, unsigned me)
 	look(s, me);
 }
 
+/* As many octets of its own, while they are being delivered, as an echo would. */
+static void pass_on(struct sim *s, unsigned me, unsigned conn, uint32_t n)
+{
+	static uint8_t buf[1 << 16];
+	struct app *const a = &s->side[me].app[conn];
+	const uint64_t left = a->stream - a->sent;
+	size_t taken = 0;
+	int rc;
+
+	n = n < left ? n : (uint32_t)left;
+	for (uint32_t i = 0; i < n; i++)
+		buf[i] = octet(me, conn, a->sent + i);
+	rc = conn_pass_on(s->side[me].e, s->now, a->id, buf, n, 0, &taken);
+	if (rc && !a->closing && !s->rough)
+		fail(s, "side %u: conn_pass_on gave %d", me, rc);
+	a->sent += rc ? 0 : taken;
+}
+
 static void input(struct sim *s, struct packet *p)
 {
 	struct side *const side = &s->side[p->to];
@@ -692,6 +710,8 @@ static void input(struct sim *s, struct packet *p)
 							   : (uint32_t)below(&a->rng, d.text.len);
 
 		got_text(s, p->to, i, d.text.base, take);
+		if (a->passes)
+			pass_on(s, p->to, i, take);
 		conn_delivered(side->e, s->now, &d, take);
 		a->may_read |= take < d.text.len;
 		return;
@@ -843,6 +863,15 @@ static void choose_path(struct sim *s, struct path *p)
 		p->octets_per_s = 0;
 }
 
+/* By a number of its own, which changes nothing else of a seed. */
+static bool passes(const struct sim *s, unsigned me, unsigned conn)
+{
+	struct rng r = { .s = s->plan->seed * 0x9e3779b9U + me * CONNS + conn };
+
+	(void)rnd(&r);
+	return chance(&r, 500) && !plan_without(s->plan, KNOB_passes);
+}
+
 static void choose_app(struct sim *s, unsigned me, unsigned conn)
 {
 	struct app *const a = &s->side[me].app[conn];
@@ -869,6 +898,7 @@ static void choose_app(struct sim *s, unsigned me, unsigned conn)
 	a->slow = a->slow && !plan_without(s->plan, KNOB_slow);
 	a->direct = a->direct && !plan_without(s->plan, KNOB_direct);
 	a->peek = a->peek && !plan_without(s->plan, KNOB_peek);
+	a->passes = a->direct && passes(s, me, conn);
 	if (plan_without(s->plan, KNOB_abort))
 		a->abort_at = VTIME_NEVER;
 	if (plan_without(s->plan, KNOB_close))

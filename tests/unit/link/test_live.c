@@ -171,6 +171,7 @@ static int receive(struct link *l, struct frame *f, unsigned max)
 {
 	bool more;
 
+	l->ops->release(l, 0);
 	return l->ops->receive(l, f, max, &more);
 }
 

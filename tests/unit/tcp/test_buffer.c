@@ -138,6 +138,94 @@ static void test_pattern(void **state)
 	assert_int_equal(p.used, 0);
 }
 
+/* Packets in a ring of slots, as a link lends them: a slot is used again, and until then spoiled, as soon as
+ * nothing in it is lent any more. Whose queues stand still are recalled.
+ */
+enum { LOANS = 6, LOAN_BYTES = 60000, LENDERS = 3 };
+
+struct lender {
+	uint8_t slots[LOANS][LOAN_BYTES];
+	uint64_t given, back; /* loans; all up to `back` were given back */
+};
+
+static void spoil_returned(struct lender *l, const struct pool *p)
+{
+	const uint64_t first = pool_first_loan(p), upto = first ? first - 1 : l->given;
+
+	assert_true(upto >= l->back && upto <= l->given);
+	while (l->back < upto)
+		memset(l->slots[++l->back % LOANS], 0xee, LOAN_BYTES);
+}
+
+static void check_all(const struct pool *p, struct sendq *q, uint32_t at, uint32_t *ret_lent,
+		      const struct lender *l)
+{
+	struct span s[SEG_SPANS];
+	uint32_t got = 0;
+
+	while (got < q->used) {
+		const uint32_t k = q->used - got < 60000 ? q->used - got : 60000;
+		const unsigned n = sendq_spans(p, q, seq_add(q->front, got), k, s);
+
+		check_spans(s, n, at + got, k);
+		for (unsigned i = 0; i < n; i++)
+			*ret_lent += s[i].base >= l->slots[0] &&
+				     s[i].base < l->slots[0] + sizeof(l->slots);
+		got += k;
+	}
+}
+
+static void test_loans(void **state)
+{
+	static struct lender l;
+	struct sendq q[LENDERS] = { { .front = { 5 } },
+				    { .front = { UINT32_MAX - 200000 } },
+				    { .front = { 0x7fffff00 } } };
+	uint32_t una[LENDERS] = { 0 }, lent = 0, recalls = 0, done = 0;
+	struct pool p;
+
+	start(&p, CHUNKS);
+	memset(l.slots, 0xee, sizeof(l.slots));
+	for (unsigned turn = 0; done < LENDERS; turn++) {
+		const unsigned k = draw(LENDERS);
+		const uint32_t end = una[k] + q[k].used, left = STREAM - end;
+		uint32_t n = draw(3) ? draw(LOAN_BYTES) + 1 : draw(2000);
+
+		n = n < left ? n : left;
+		if (draw(4) == 0) {
+			(void)sendq_put(&p, &q[k], stream + end, n);
+		} else {
+			if (l.given - l.back == LOANS) {
+				recalls++;
+				pool_recall(&p, l.back + 1 + draw(LOANS));
+				spoil_returned(&l, &p);
+			}
+			memcpy(l.slots[++l.given % LOANS], stream + end, n);
+			(void)sendq_put_lent(&p, &q[k], l.slots[l.given % LOANS], n, l.given);
+		}
+		spoil_returned(&l, &p);
+		for (unsigned i = 0; i < LENDERS; i++)
+			check_all(&p, &q[i], una[i], &lent, &l);
+		n = draw(8) == 0 ? q[k].used : draw(q[k].used + 1);
+		if (draw(40) == 0) { /* the connection goes, and another one comes */
+			n = q[k].used;
+			sendq_clear(&p, &q[k]);
+		} else if (draw(2)) {
+			sendq_drop(&p, &q[k], n);
+		} else {
+			n = 0;
+		}
+		una[k] += n;
+		spoil_returned(&l, &p);
+		done = 0;
+		for (unsigned i = 0; i < LENDERS; i++)
+			done += una[i] == STREAM;
+	}
+	assert_true(lent > 1000 && recalls > 10);
+	assert_int_equal(p.used, 0);
+	assert_int_equal(pool_first_loan(&p), 0);
+}
+
 /* Receives the stream in pieces: within `window` of what is in order, anywhere, twice, overlapping. */
 static void recvq_run(seqno irs, uint32_t window, uint32_t chunks_max, uint32_t total)
 {
@@ -368,6 +456,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sendq),
 		cmocka_unit_test(test_pattern),
+		cmocka_unit_test(test_loans),
 		cmocka_unit_test(test_recvq),
 		cmocka_unit_test(test_recvq_starved),
 		cmocka_unit_test(test_permutations),
