@@ -51,6 +51,33 @@ def test_a_gibibyte_through_echo(lab, where):
     assert row['bytes_in'] == row['bytes_out'] == total and row['end_reason'] == 'normal', row
 
 
+def test_who_reads_the_echo_late(lab):
+    """Everything that is on its way waits in the daemon, of each as much as its windows allow: the others go on."""
+    d = lab.daemon('[Listener e]\nAddress=10.9.0.2:7\nService=echo\n')
+    block = os.urandom(1 << 20)
+    late = [lab.connect('10.9.0.2', 7, timeout=60) for _ in range(6)]
+    sent = [0] * len(late)
+    for i, s in enumerate(late):
+        s.setblocking(False)
+        while select.select([], [s], [], 0.3)[1]:
+            sent[i] += s.send(memoryview(block)[(sent[i] + i) % len(block):][:65536])
+        s.setblocking(True)
+    assert all(n > 1 << 18 for n in sent), sent
+    s = lab.connect('10.9.0.2', 7, timeout=60)
+    out, back, n = stream_and_hash(s, 1 << 26)
+    assert n == 1 << 26 and out == back
+    for i, s in enumerate(late):
+        s.settimeout(60 * SLOW)
+        s.shutdown(socket.SHUT_WR)
+        got = bytearray()
+        while more := s.recv(1 << 20):
+            got += more
+        want = (block * (2 + sent[i] // len(block)))[i:][:sent[i]]
+        assert len(got) == sent[i] and got == want, (i, len(got), sent[i])
+    rows = d.closed(len(late) + 1)
+    assert all(r['bytes_in'] == r['bytes_out'] and r['end_reason'] == 'normal' for r in rows), rows
+
+
 @variants(offloads=[True, False])
 def test_a_thousand_connections_at_once(lab):
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)

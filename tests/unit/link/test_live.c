@@ -959,6 +959,44 @@ static void small_and_large_packets_keep_their_order(void **state)
 	assert_int_equal(count(rig.b).kernel_drops, 0);
 }
 
+/* Super-segments are kept, by their numbers, while the ring goes round three times. It calls the first ones back. */
+static void what_is_kept_stays_until_it_is_called_back(void **state)
+{
+	enum { N = 800, LEN = 30000 };
+	static uint64_t loans[N];
+	static const uint8_t *at[N];
+	unsigned first = 0, most = 0;
+
+	own_ports(rig.b, 7, 7);
+	for (unsigned i = 0; i < N; i++) {
+		struct segment s = segment_to("10.77.0.3", 7), got;
+		struct frame f;
+		uint64_t upto;
+		bool more;
+
+		s.spans_n = 1;
+		s.text[0] = (struct span){ text + i, LEN };
+		s.piece_bytes = MSS;
+		send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
+		rig.a->ops->flush(rig.a);
+		while (!rig.b->ops->receive(rig.b, &f, 1, &more))
+			assert_true(wait_readable(rig.b));
+		assert_decodes(&f, &got);
+		loans[i] = f.loan;
+		at[i] = got.text[0].base;
+		assert_true(i == 0 ? f.loan > 0 : f.loan > loans[i - 1]);
+		upto = rig.b->ops->recalls(rig.b);
+		while (first < i && loans[first] <= upto)
+			first++;
+		rig.b->ops->release(rig.b, loans[first]);
+		for (unsigned k = first; k <= i; k += 1 + (i - first) / 5)
+			assert_memory_equal(at[k], text + k, LEN);
+		most = i - first > most ? i - first : most;
+	}
+	assert_in_range(most, 30, 254);
+	assert_int_equal(count(rig.b).kernel_drops, 0);
+}
+
 /* Three links part what comes: each flow's packets, small and large, at the link that steer_worker() names. */
 static void links_of_a_group_part_flows(void **state)
 {
@@ -1135,6 +1173,7 @@ int main(void)
 		cmocka_unit_test_setup(an_interface_that_goes_down_is_survived, fresh),
 		cmocka_unit_test_setup(batches_of_many_keep_order_and_count, fresh),
 		cmocka_unit_test_setup(small_and_large_packets_keep_their_order, fresh),
+		cmocka_unit_test_setup(what_is_kept_stays_until_it_is_called_back, fresh),
 		cmocka_unit_test_setup(links_of_a_group_part_flows, fresh),
 		cmocka_unit_test_setup(a_full_queue_is_counted_by_us_after_the_kernel, fresh),
 		cmocka_unit_test_setup(frames_beyond_64_kib_are_counted_as_truncated, fresh),
