@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What the path between says and does: ICMP errors of a real kernel."""
+import socket
 import time
 
 from lab import SLOW, pump, read_all, run, until, variants
@@ -92,13 +93,20 @@ def test_neighbour_falls_silent(lab, family):
     else:
         lab.sh('client', f'{tool} -A OUTPUT -p icmpv6 --icmpv6-type neighbour-advertisement -j DROP')
     lab.sh('server', 'ip neigh flush all')
-    s.sendall(b'two')
     number = d.connections()[0]['id']
-    until(lambda: d.ctl('show', 'connection', number)['detail']['soft_error'] == 'host_unreachable', 20, 'soft error')
+    sent = []
+
+    def says_so():
+        # What comes before the daemon has heard that the neighbour is gone is still sent to where it was.
+        s.sendall(b'two')
+        sent.append(b'two')
+        return d.ctl('show', 'connection', number)['detail']['soft_error'] == 'host_unreachable'
+    until(says_so, 20, 'soft error')
     assert d.connections()[0]['state'] == 'established'
     lab.sh('client', 'echo 0 > /proc/sys/net/ipv4/conf/v0/arp_ignore' if family == 4 else f'{tool} -F OUTPUT')
     s.settimeout(40)
-    assert s.recv(100) == b'two'
+    s.shutdown(socket.SHUT_WR)
+    assert read_all(s) == b''.join(sent)
     s.close()
     row = d.closed()[0]
     assert row['end_reason'] == 'normal' and row['retransmitted_segments'] > 0, row
