@@ -109,6 +109,7 @@ bool pool_is_filling(const struct pool *p)
 
 static uint32_t chunk_take(struct pool *p, enum chunk_use use, uint32_t key, uint32_t held)
 {
+	struct chunk *c;
 	uint32_t id;
 
 	if (!pool_has(p, use) || !is_within_share(p, use, held))
@@ -128,7 +129,10 @@ static uint32_t chunk_take(struct pool *p, enum chunk_use use, uint32_t key, uin
 	p->used++;
 	p->peak = p->used > p->peak ? p->used : p->peak;
 	p->sending += use == CHUNK_SEND;
-	*chunk_at(p, id) = (struct chunk){ .key = key };
+	c = chunk_at(p, id);
+	c->next = 0;
+	c->key = key;
+	c->loan = 0; /* lent is set when octets are put in */
 	return id;
 }
 
@@ -142,6 +146,7 @@ static void loan_begin(struct pool *p, uint32_t id, const uint8_t *data, uint64_
 	c->lent = data;
 	c->loan = loan;
 	c->loan_before = p->loan_last;
+	c->loan_behind = 0;
 	if (p->loan_last)
 		chunk_at(p, p->loan_last)->loan_behind = id;
 	else
@@ -151,8 +156,6 @@ static void loan_begin(struct pool *p, uint32_t id, const uint8_t *data, uint64_
 
 static void loan_end(struct pool *p, struct chunk *c)
 {
-	if (!c->loan)
-		return;
 	if (c->loan_before)
 		chunk_at(p, c->loan_before)->loan_behind = c->loan_behind;
 	else
@@ -182,8 +185,11 @@ void pool_recall(struct pool *p, uint64_t loan)
 
 static void chunk_give(struct pool *p, uint32_t id, bool sending)
 {
-	loan_end(p, chunk_at(p, id));
-	chunk_at(p, id)->next = p->chunks_free;
+	struct chunk *const c = chunk_at(p, id);
+
+	if (c->loan)
+		loan_end(p, c);
+	c->next = p->chunks_free;
 	p->chunks_free = id;
 	p->chunks_free_n++;
 	p->used--;

@@ -83,21 +83,23 @@ enum { SEND_LEAST_BYTES = 1 << 16 };
  * always something to send, and not all of SendBuffer for a path that takes an hour to carry it. When many
  * send, no more waits than the peer takes: those that read nothing would have the chunks of those that read.
  */
-static uint32_t send_wanted(const struct engine *e, const struct tcb *t)
+static uint32_t send_wanted(const struct tcb *t, bool filling)
 {
 	const uint32_t needed = max_u32(SEND_LEAST_BYTES, 2 * t->cc.cwnd);
 	const uint32_t goes = min_u32(2 * t->cc.cwnd, t->snd.wnd);
 
-	return min_u32(t->params->send_buffer_bytes, pool_is_filling(&e->pool) ? goes : needed);
+	return min_u32(t->params->send_buffer_bytes, filling ? goes : needed);
 }
 
 /* How much it takes: when many send, also what its last chunk has room for. */
 static uint32_t send_most(const struct engine *e, const struct tcb *t)
 {
-	const uint32_t wanted = send_wanted(e, t), limit = t->params->send_buffer_bytes;
-	const uint32_t held = t->sendq.used + sendq_spare(&t->sendq);
+	const bool filling = pool_is_filling(&e->pool);
+	const uint32_t wanted = send_wanted(t, filling);
 
-	return pool_is_filling(&e->pool) ? max_u32(wanted, min_u32(held, limit)) : wanted;
+	return filling ? max_u32(wanted, min_u32(t->sendq.used + sendq_spare(&t->sendq),
+						 t->params->send_buffer_bytes))
+		       : wanted;
 }
 
 static uint32_t unsent(const struct tcb *t)
@@ -129,7 +131,7 @@ bool tcb_send_room(const struct engine *e, const struct tcb *t)
 /* What was passed on is as good as read once the queue has room for it. */
 static void settle_passed(struct engine *e, struct tcb *t)
 {
-	const uint32_t wanted = send_wanted(e, t), used = t->sendq.used;
+	const uint32_t wanted = send_wanted(t, pool_is_filling(&e->pool)), used = t->sendq.used;
 
 	t->rcv.passed = min_u32(t->rcv.passed, used > wanted ? used - wanted : 0);
 	window_tell(e, t);
