@@ -454,6 +454,8 @@ sys.stdin.readline()
     assert p.stdout.readline() == 'ready\n'
     for _ in range(128):
         lab.connect('10.9.0.2', 9000)
+    # Each of them is there for its peer before its last ACK is, and counts only then.
+    until(lambda: d.ctl('status')['states']['established'] == 128, what='all of them')
     late = [lab.socket() for _ in range(10)]
     for s in late:
         s.setblocking(False)

@@ -160,6 +160,7 @@ static void spoil_returned(struct lender *l, const struct pool *p)
 static void check_all(const struct pool *p, struct sendq *q, uint32_t at, uint32_t *ret_lent,
 		      const struct lender *l)
 {
+	const uint8_t *const begin = (const uint8_t *)l->slots;
 	struct span s[SEG_SPANS];
 	uint32_t got = 0;
 
@@ -169,8 +170,7 @@ static void check_all(const struct pool *p, struct sendq *q, uint32_t at, uint32
 
 		check_spans(s, n, at + got, k);
 		for (unsigned i = 0; i < n; i++)
-			*ret_lent += s[i].base >= l->slots[0] &&
-				     s[i].base < l->slots[0] + sizeof(l->slots);
+			*ret_lent += s[i].base >= begin && s[i].base < begin + sizeof(l->slots);
 		got += k;
 	}
 }
