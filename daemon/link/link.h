@@ -25,8 +25,7 @@ struct frame {
 	uint32_t len; /* octets */
 	uint32_t ifindex; /* it came by */
 	uint16_t piece_bytes; /* GRO: text octets of each original segment; 0 when it is one */
-	uint64_t
-		loan; /* not 0: the number under which it may be kept beyond release(); numbers increase */
+	uint64_t loan; /* not 0: its number, by which it may be kept beyond release() */
 	bool checksum_trusted; /* CHECKSUM_PARTIAL, or the kernel verified it */
 	bool neigh; /* an ARP request or neighbour solicitation, with its Ethernet header */
 	bool headers_only; /* what is behind the TCP header is not there, though it counts: see struct link_owned */

@@ -78,9 +78,9 @@ static void echo_move(struct session *s)
 		close_mine(s);
 }
 
-/* Straight from the packet to the send queue, where what is large stays in the packet. What finds no room there, or comes when our side is
- * closed, goes to the receive queue, and echo_move() has it next. Text comes here only while that
- * queue is empty, so the order stays.
+/* Straight from the packet to the send queue; what is large stays where the packet is. What finds no room,
+ * or comes when our side is closed, goes to the receive queue, and echo_move() has it next. Text comes here
+ * only while that queue is empty, so the order stays.
  */
 static uint32_t echo_text(struct session *s, struct span text)
 {
