@@ -103,7 +103,7 @@ struct service_ops {
 	void (*destroy)(struct service *v);
 	/* The connection is ESTABLISHED. -Exxx: it cannot be served and will be reset. */
 	int (*open)(struct session *s);
-	/* Text that arrived, not copied yet: how much was used. May call conn_send(), nothing else. */
+	/* Text that arrived, not copied yet: how much was used. May call conn_send() or conn_pass_on(), nothing else. */
 	uint32_t (*text)(struct session *s, struct span text);
 	/* Any may be NULL. */
 	/* The daemon stops: false: the connection is closed at once. True: the service will end it. */

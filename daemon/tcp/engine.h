@@ -283,7 +283,7 @@ bool engine_find_serial(const struct engine *e, uint64_t serial, conn_id *ret_id
 /* One segment from the network; checksum and addresses already checked. seg's spans are borrowed for
  * the call. When the connection asked for direct delivery, nothing unread waits and the text is next
  * in order, the text is not copied: ret_delivery names it, rcv.nxt has moved, and the driver must
- * call conn_delivered() before any other call on this engine but conn_send().
+ * call conn_delivered() before any other call on this engine but conn_send() and conn_pass_on().
  */
 void engine_input(struct engine *e, vtime now, const struct segment *seg,
 		  struct delivery *ret_delivery);
