@@ -86,6 +86,7 @@ const struct key keys[KEYS_N] = {
 	DAEMON("Workers", NUMBER, workers, 1, 256, NULL, NULL, "threads that do TCP"),
 	DAEMON("MaxConnections", NUMBER, max_connections, 16, 20000000, NULL, NULL, "connections in all states together"),
 	DAEMON("BufferMemory", SIZE, buffer_bytes, 256 * KIB, TIB, NULL, NULL, "memory for the text of all connections together"),
+	DAEMON("Coalesce", DURATION, coalesce_us, 0, MS, NULL, NULL, "how long a busy worker lets more arrive before it looks again; 0: not at all"),
 	DAEMON("StopGrace", DURATION, stop_grace_us, 0, HOUR, NULL, NULL, "how long open connections may finish at a stop"),
 	DAEMON("LogLevel", WORD, log_level, 0, 0, NULL, log_levels, "the least important messages that are logged"),
 	CONTROL("SocketGroup", TEXT, socket_group, 0, CONFIG_NAME - 1, NULL, NULL, "group that may use control.sock; empty: the daemon's own"),

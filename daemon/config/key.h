@@ -54,7 +54,7 @@ struct key {
 	bool opening; /* [Tcp]: settled when a connection opens; one that runs cannot change it */
 };
 
-enum { KEYS_N = 71 };
+enum { KEYS_N = 72 };
 _Static_assert((int)KEYS_N <= (int)CONFIG_KEYS_MAX, "tcp_from[] has a place for each");
 extern const struct key keys[KEYS_N];
 extern const char *const section_names[SECTION__COUNT];

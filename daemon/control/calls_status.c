@@ -36,6 +36,7 @@ static json_t *counters_json(const struct worker_status *w)
 	put(o, "chunks_used", w->engine.chunks_used);
 	put(o, "chunks_peak", w->engine.chunks_peak);
 	put(o, "wakeups", w->wakeups);
+	put(o, "coalesced", w->coalesced);
 	put(o, "no_path", w->no_path);
 	put(o, "services_refused", w->services_refused);
 	put(o, "syns_shed", w->syns_shed);

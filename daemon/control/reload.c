@@ -319,6 +319,7 @@ static void name_fixed(struct reload *r, const struct config *a, const struct co
 	fixed(r, "Daemon.Workers", a->workers == b->workers);
 	fixed(r, "Daemon.MaxConnections", a->max_connections == b->max_connections);
 	fixed(r, "Daemon.BufferMemory", a->buffer_bytes == b->buffer_bytes);
+	fixed(r, "Daemon.Coalesce", a->coalesce_us == b->coalesce_us);
 	fixed(r, "Daemon.LogLevel", a->log_level == b->log_level);
 	fixed(r, "Control.SocketGroup", strcmp(a->socket_group, b->socket_group) == 0);
 	fixed(r, "Storage.Database", strcmp(a->database, b->database) == 0);
@@ -338,6 +339,7 @@ static void keep_fixed(struct config *config, const struct config *now)
 	config->workers = now->workers;
 	config->max_connections = now->max_connections;
 	config->buffer_bytes = now->buffer_bytes;
+	config->coalesce_us = now->coalesce_us;
 	config->log_level = now->log_level;
 	memcpy(config->socket_group, now->socket_group, sizeof(config->socket_group));
 	memcpy(config->database, now->database, sizeof(config->database));

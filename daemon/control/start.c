@@ -247,6 +247,7 @@ static int start_crew(struct daemon *d, struct errmsg *ret_err)
 	struct worker_config wc = {
 		.unserved = config->tcp,
 		.interfaces = interface_names(config, names),
+		.coalesce_us = (uint32_t)config->coalesce_us,
 		.answer_neighbours = config->shield == CONFIG_SHIELD_NONE,
 		.record = d->record,
 		.record_what = d->record ? record_what(config) : RECORD_NOTHING,

@@ -24,6 +24,7 @@ struct frame {
 	const uint8_t *data; /* the IP packet, or a whole Ethernet frame when `neigh` */
 	uint32_t len; /* octets */
 	uint32_t ifindex; /* it came by */
+	uint64_t at_us; /* CLOCK_REALTIME, when it came */
 	uint16_t piece_bytes; /* GRO: text octets of each original segment; 0 when it is one */
 	uint64_t loan; /* not 0: its number, by which it may be kept beyond release() */
 	bool checksum_trusted; /* CHECKSUM_PARTIAL, or the kernel verified it */
@@ -87,6 +88,8 @@ struct link_ops {
 	 * of them. *ret_more: others may wait. -Exxx: the link is broken. */
 	int (*receive)(struct link *l, struct frame *ret_frames, unsigned max, bool *ret_more);
 	enum link_pressure (*pressure)(const struct link *l);
+	/* Does anything wait to be received? */
+	bool (*waits)(const struct link *l);
 	/* Gives the received frames back, but for those of this loan and later ones; 0: all. To be called before the
 	 * next receive(). */
 	void (*release)(struct link *l, uint64_t first_kept);

@@ -139,6 +139,7 @@ static bool accept_frame(struct packet_link *p, const struct ring_packet *got, s
 	ret->checksum_trusted = got->vnet.flags &
 				(VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID);
 	ret->piece_bytes = piece_bytes(&got->vnet);
+	ret->at_us = got->at_ns / 1000;
 	p->counters.frames_in++;
 	p->counters.headers_only += ret->headers_only;
 	p->counters.bytes_in += ret->len;
@@ -216,6 +217,13 @@ static enum link_pressure packet_pressure(const struct link *l)
 	if (!ring_waits(r, r->slots_n / 4))
 		return LINK_EASY;
 	return ring_waits(r, r->slots_n / 2) ? LINK_FULL : LINK_BUSY;
+}
+
+static bool packet_waits(const struct link *l)
+{
+	const struct packet_link *const p = (const struct packet_link *)l;
+
+	return ring_ready(&p->rings[SMALL]) || ring_ready(&p->rings[LARGE]);
 }
 
 static bool packet_has_room(const struct link *l)
@@ -391,6 +399,7 @@ static const struct link_ops packet_ops = {
 	.fds = packet_fds,
 	.receive = packet_receive,
 	.pressure = packet_pressure,
+	.waits = packet_waits,
 	.release = packet_release,
 	.recalls = packet_recalls,
 	.has_room = packet_has_room,

@@ -142,6 +142,7 @@ static void add_status(struct worker_status *sum, const struct worker_status *mo
 	sum->no_path += more->no_path;
 	sum->text_missing += more->text_missing;
 	sum->wakeups += more->wakeups;
+	sum->coalesced += more->coalesced;
 	sum->strangers_unrecorded += more->strangers_unrecorded;
 	sum->services_refused += more->services_refused;
 	sum->peers_refused += more->peers_refused;

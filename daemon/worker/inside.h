@@ -10,6 +10,7 @@
  *	connect.c	active opens
  *	requests.c	what the main thread asks
  *	mtu.c		interfaces' MTUs -> connections
+ *	coalesce.c	how long it waits for more
  */
 #pragma once
 #include <event2/event.h>
@@ -18,6 +19,7 @@
 
 #include "host/netview.h"
 #include "service/service.h"
+#include "worker/coalesce.h"
 #include "worker/mailbox.h"
 #include "worker/own.h"
 #include "worker/shed.h"
@@ -146,6 +148,12 @@ struct worker {
 	} gathered; /* bits of the flows that have segments in that link's batch */
 	bool more; /* frames may be waiting that no event will tell of */
 	unsigned taken; /* frames by the last receive(); at least 1 */
+	struct {
+		uint32_t frames;
+		uint64_t bytes;
+		uint64_t last_us; /* CLOCK_REALTIME, when the last of them came */
+	} came; /* in this wakeup */
+	struct coalesce coalesce;
 	unsigned unexpired; /* frames since timers were looked at */
 	bool ended; /* leave the loop */
 	vtime armed; /* when the timer will fire: never later than it should */
@@ -160,7 +168,7 @@ struct worker {
 	uint32_t stop_cursor;
 	uint64_t verdicts[WIRE__COUNT];
 	bool all_text; /* the link is to copy it, also where nobody reads it */
-	uint64_t not_ours, no_path, text_missing, wakeups, services_refused;
+	uint64_t not_ours, no_path, text_missing, wakeups, coalesced, services_refused;
 	uint32_t strangers; /* half-open connections that may still be recorded */
 	vtime strangers_at; /* up to when that has grown */
 	uint64_t strangers_unrecorded;

@@ -146,8 +146,12 @@ int worker_receive(struct worker *w)
 
 	w->pressure = w->packet->ops->pressure(w->packet);
 	w->taken = n > 0 ? (unsigned)n : 1; /* an end to what counts them */
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
+		w->came.frames++;
+		w->came.bytes += frames[i].len;
+		w->came.last_us = frames[i].at_us;
 		take_frame(w, &frames[i]);
+	}
 	engine_recall(w->engine, w->packet->ops->recalls(w->packet));
 	w->packet->ops->release(w->packet, engine_first_loan(w->engine));
 	return n < 0 ? n : 0;

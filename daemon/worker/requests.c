@@ -219,6 +219,7 @@ static int serve_status(struct worker *w, struct worker_request *req)
 				      .no_path = w->no_path,
 				      .text_missing = w->text_missing,
 				      .wakeups = w->wakeups,
+				      .coalesced = w->coalesced,
 				      .strangers_unrecorded = w->strangers_unrecorded,
 				      .services_refused = w->services_refused + w->host.refused,
 				      .peers_refused = w->host.peers_refused,

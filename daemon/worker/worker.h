@@ -34,6 +34,7 @@ struct worker_config {
 	struct engine_config engine;
 	struct tcp_params unserved; /* for what no listener has: engine_set_unserved() */
 	const char *const *interfaces; /* NULL: any; NULL-terminated */
+	uint32_t coalesce_us; /* the longest that a busy worker lets more arrive; 0: not at all */
 	bool answer_neighbours; /* Shield=none: ARP and ND for addresses that no kernel owns */
 	struct record *record; /* NULL: none kept. Borrowed */
 	enum record_what record_what;
@@ -72,6 +73,7 @@ struct worker_status {
 		text_missing; /* segments dropped because the link had left their text in the kernel, and it was wanted */
 	uint64_t no_path; /* segments not sent: no route or neighbour */
 	uint64_t wakeups;
+	uint64_t coalesced; /* of them, before which a busy worker let more arrive */
 	uint64_t
 		strangers_unrecorded; /* half-open connections that the record does not name: too many at a time */
 	uint64_t services_refused; /* connections reset because their service could not start */

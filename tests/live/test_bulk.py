@@ -78,6 +78,28 @@ def test_who_reads_the_echo_late(lab):
     assert all(r['bytes_in'] == r['bytes_out'] and r['end_reason'] == 'normal' for r in rows), rows
 
 
+@variants(delay=['64us', '0'])
+def test_a_worker_that_is_busy_lets_more_arrive(lab, delay):
+    """Coalesce=: in an upload it does, unless it may not."""
+    d = lab.daemon(f'[Daemon]\nCoalesce={delay}\n[Listener d]\nAddress=10.9.0.2:9\nService=discard\n')
+
+    def waits():
+        return d.ctl('status')['counters']['coalesced']
+    up = lab.connect('10.9.0.2', 9, timeout=60)
+    block = bytes(1 << 20)
+
+    def upload():
+        for _ in range(32):
+            up.sendall(block)
+        return waits()
+    if delay == '0':
+        assert upload() == 0
+    else:
+        until(upload, 20, 'a wakeup that waited')
+    up.shutdown(socket.SHUT_WR)
+    assert up.recv(1) == b''
+
+
 @variants(offloads=[True, False])
 def test_a_thousand_connections_at_once(lab):
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
