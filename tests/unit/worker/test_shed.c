@@ -44,9 +44,13 @@ static struct ipaddr ip6(uint8_t net, uint8_t subnet, uint8_t host)
 static int setup(void **state)
 {
 	static struct shed s;
+	const int rc = shed_init(&s);
 
+	/* Two networks share their places for one key in some hundreds: chance decides no test. */
+	s.key[0] = 0x0123456789abcdefULL;
+	s.key[1] = 0xfedcba9876543210ULL;
 	*state = &s;
-	return shed_init(&s);
+	return rc;
 }
 
 static int teardown(void **state)
