@@ -115,7 +115,7 @@ const struct service_ops service_echo = {
 enum { CHARGEN_CHARS = 95, CHARGEN_WIDTH = 72, CHARGEN_LINE = CHARGEN_WIDTH + 2 };
 enum {
 	CHARGEN_PERIOD = CHARGEN_CHARS * CHARGEN_LINE,
-	CHARGEN_BYTES = CHARGEN_PERIOD + ENGINE_CHUNK_BYTES
+	CHARGEN_BYTES = CHARGEN_PERIOD + 8 * ENGINE_CHUNK_BYTES
 };
 enum { CHARGEN_AT_ONCE = 1 << 20 };
 
@@ -137,7 +137,7 @@ uint8_t *chargen_new(void)
 /* Fills the send buffer; REPORT_WRITABLE brings us back. chargen_at is the offset in the pattern. */
 static void chargen_send(struct session *s)
 {
-	const struct pattern pattern = { s->host->chargen, CHARGEN_PERIOD };
+	const struct pattern pattern = { s->host->chargen, CHARGEN_PERIOD, CHARGEN_BYTES };
 	size_t taken;
 
 	do {

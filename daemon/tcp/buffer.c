@@ -283,6 +283,17 @@ uint32_t sendq_put_lent(struct pool *p, struct sendq *q, const uint8_t *data, ui
 	return done;
 }
 
+/* Is there a chunk of the pattern, `ahead` octets behind what another one was lent, that begins with its octet
+ * `begin`?
+ */
+static bool is_of_pattern(const struct pattern *pattern, const uint8_t *lent, uint32_t ahead,
+			  uint32_t begin)
+{
+	const uintptr_t at = (uintptr_t)lent + ahead - (uintptr_t)pattern->bytes;
+
+	return lent && at <= pattern->size - CHUNK_BYTES && at % pattern->period == begin;
+}
+
 uint32_t sendq_put_pattern(struct pool *p, struct sendq *q, const struct pattern *pattern,
 			   uint32_t at, uint32_t len)
 {
@@ -290,7 +301,12 @@ uint32_t sendq_put_pattern(struct pool *p, struct sendq *q, const struct pattern
 
 	if (!q->head)
 		q->origin = q->front;
-	while (done < len && sendq_grow(p, q)) {
+	while (done < len) {
+		const uint8_t *const before = q->tail ? chunk_at(p, q->tail)->lent : NULL;
+
+		if (!sendq_grow(p, q))
+			break;
+
 		const uint32_t off = offset_of(q->origin, sendq_end(q));
 		const uint32_t n = least(len - done, CHUNK_BYTES - off);
 		const uint32_t phase = (uint32_t)(((uint64_t)at + done) % pattern->period);
@@ -298,10 +314,14 @@ uint32_t sendq_put_pattern(struct pool *p, struct sendq *q, const struct pattern
 				       pattern->period;
 		struct chunk *const c = chunk_at(p, q->tail);
 
-		if (off == 0)
+		if (off != 0) {
+			if (!is_of_pattern(pattern, c->lent, 0, begin))
+				sendq_copy(p, q, pattern->bytes + phase, n);
+		} else if (is_of_pattern(pattern, before, CHUNK_BYTES, begin)) {
+			c->lent = before + CHUNK_BYTES; /* one span */
+		} else {
 			c->lent = pattern->bytes + begin;
-		else if (c->lent != pattern->bytes + begin)
-			sendq_copy(p, q, pattern->bytes + phase, n);
+		}
 		q->used += n;
 		done += n;
 	}
@@ -372,9 +392,15 @@ uint8_t sendq_spans(const struct pool *p, struct sendq *q, seqno at, uint32_t n,
 	q->cursor = id;
 	while (n) {
 		const uint32_t k = least(n, CHUNK_BYTES - off);
+		const uint8_t *const base = sendq_bytes(p, id) + off;
 
-		assert(spans < SEG_SPANS);
-		ret[spans++] = (struct span){ sendq_bytes(p, id) + off, k };
+		/* What is lent may go on where the chunk before ends. */
+		if (spans && ret[spans - 1].base + ret[spans - 1].len == base) {
+			ret[spans - 1].len += k;
+		} else {
+			assert(spans < SEG_SPANS);
+			ret[spans++] = (struct span){ base, k };
+		}
 		n -= k;
 		off = 0;
 		id = chunk_at(p, id)->next;

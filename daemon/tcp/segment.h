@@ -44,8 +44,10 @@ struct span {
 
 /* A text that repeats: octet i of it is bytes[i % period]. It is not copied, and outlives the engine. */
 struct pattern {
-	const uint8_t *bytes; /* period + ENGINE_CHUNK_BYTES of them */
+	const uint8_t *bytes;
 	uint32_t period;
+	uint32_t
+		size; /* octets at `bytes`, at least period + ENGINE_CHUNK_BYTES: more go out in fewer spans */
 };
 
 struct sack_block {

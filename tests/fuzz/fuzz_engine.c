@@ -418,8 +418,8 @@ static void pass_time(struct fuzz *f, unsigned op)
 
 static void user_call(struct fuzz *f, unsigned op, conn_id id)
 {
-	static uint8_t buf[4096], repeated[100 + ENGINE_CHUNK_BYTES];
-	static const struct pattern pattern = { repeated, 100 };
+	static uint8_t buf[4096], repeated[100 + 3 * ENGINE_CHUNK_BYTES];
+	static const struct pattern pattern = { repeated, 100, sizeof(repeated) };
 	struct span spans[2];
 	struct conn_status st;
 	const size_t len = u8(&f->in) * 8U;

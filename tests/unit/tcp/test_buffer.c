@@ -92,8 +92,8 @@ static void test_sendq(void **state)
 static void test_pattern(void **state)
 {
 	enum { PERIOD = 7030, TOTAL = STREAM };
-	static uint8_t repeated[PERIOD + CHUNK_BYTES], sent[TOTAL];
-	const struct pattern pattern = { repeated, PERIOD };
+	static uint8_t repeated[PERIOD + 3 * CHUNK_BYTES + 5], sent[TOTAL];
+	const struct pattern pattern = { repeated, PERIOD, sizeof(repeated) };
 	struct sendq q = { .front = { UINT32_MAX - 300000 } };
 	struct span s[SEG_SPANS];
 	uint32_t una = 0, end = 0, at = 0, lent = 0;
@@ -125,8 +125,11 @@ static void test_pattern(void **state)
 
 			for (unsigned i = 0; i < spans; got += s[i++].len) {
 				assert_memory_equal(s[i].base, sent + una + got, s[i].len);
-				lent += s[i].base >= repeated &&
-					s[i].base < repeated + sizeof(repeated);
+				if (s[i].base < repeated ||
+				    s[i].base >= repeated + sizeof(repeated))
+					continue;
+				assert_true(s[i].len <= repeated + sizeof(repeated) - s[i].base);
+				lent++;
 			}
 		}
 		n = draw(3) ? draw(end - una + 1) : end - una;
@@ -136,6 +139,85 @@ static void test_pattern(void **state)
 	}
 	assert_int_not_equal(lent, 0);
 	assert_int_equal(p.used, 0);
+}
+
+/* The queue has n octets of the pattern from its octet `at` on, in spans that lie within it. */
+static void check_pattern(const struct pool *p, struct sendq *q, const struct pattern *pattern,
+			  uint32_t at, uint32_t n)
+{
+	seqno from = seq_add(q->front, q->used - n);
+	struct span s[SEG_SPANS];
+
+	while (n) {
+		const uint32_t k = n < 60000 ? n : 60000;
+		const unsigned spans = sendq_spans(p, q, from, k, s);
+
+		for (unsigned i = 0; i < spans; at += s[i++].len) {
+			const uintptr_t off = (uintptr_t)s[i].base - (uintptr_t)pattern->bytes;
+
+			assert_true(off <= pattern->size && s[i].len <= pattern->size - off);
+			assert_int_equal(off % pattern->period, at % pattern->period);
+		}
+		from = seq_add(from, k);
+		n -= k;
+	}
+}
+
+/* It goes on in the next chunk as it ended in the one before, as long as there is more of it, and when it is
+ * the same.
+ */
+static void test_pattern_at_the_border(void **state)
+{
+	enum { PERIOD = 7030 };
+	static const uint8_t repeated[PERIOD + 3 * CHUNK_BYTES];
+	const struct pattern pattern = { repeated, PERIOD, sizeof(repeated) };
+	struct sendq q = { .front = { 9 } };
+	struct pool p;
+
+	start(&p, CHUNKS);
+	for (uint32_t at = 0; at < PERIOD; at += 37) {
+		assert_int_equal(sendq_put_pattern(&p, &q, &pattern, at, 8 * CHUNK_BYTES),
+				 8 * CHUNK_BYTES);
+		check_pattern(&p, &q, &pattern, at, 8 * CHUNK_BYTES);
+		assert_int_equal(sendq_put_pattern(&p, &q, &pattern, at + 1, CHUNK_BYTES),
+				 CHUNK_BYTES);
+		check_pattern(&p, &q, &pattern, at + 1, CHUNK_BYTES);
+		sendq_clear(&p, &q);
+	}
+}
+
+/* What is lent in one piece leaves in one, though it is kept in several chunks. */
+static void test_spans_go_on(void **state)
+{
+	enum { PERIOD = 7030, PIECE = 60000 };
+	static uint8_t repeated[PERIOD + 8 * CHUNK_BYTES];
+	const struct pattern pattern = { repeated, PERIOD, sizeof(repeated) };
+	const seqno iss = { UINT32_MAX - 300000 };
+	struct sendq q = { .front = iss };
+	struct span s[SEG_SPANS];
+	struct pool p;
+
+	for (uint32_t i = 0; i < sizeof(repeated); i++)
+		repeated[i] = stream[i % PERIOD];
+	start(&p, CHUNKS);
+	assert_int_equal(sendq_put_pattern(&p, &q, &pattern, 77, 8 * CHUNK_BYTES), 8 * CHUNK_BYTES);
+	for (uint32_t at = 0; at + PIECE <= q.used; at += 1111) {
+		assert_int_equal(sendq_spans(&p, &q, seq_add(iss, at), PIECE, s), 1);
+		assert_ptr_equal(s[0].base, repeated + 77 + at);
+		assert_int_equal(s[0].len, PIECE);
+	}
+	sendq_clear(&p, &q);
+	assert_int_equal(sendq_put_lent(&p, &q, stream, 3 * CHUNK_BYTES, 1), 3 * CHUNK_BYTES);
+	/* Another loan is another piece, and so is what was copied. */
+	assert_int_equal(sendq_put_lent(&p, &q, stream + 4 * CHUNK_BYTES, CHUNK_BYTES, 2),
+			 CHUNK_BYTES);
+	assert_int_equal(sendq_put(&p, &q, stream + 5 * CHUNK_BYTES, 10), 10);
+	assert_int_equal(sendq_spans(&p, &q, q.front, q.used, s), 3);
+	assert_ptr_equal(s[0].base, stream);
+	assert_int_equal(s[0].len, 3 * CHUNK_BYTES);
+	assert_ptr_equal(s[1].base, stream + 4 * CHUNK_BYTES);
+	assert_memory_equal(s[2].base, stream + 5 * CHUNK_BYTES, 10);
+	sendq_clear(&p, &q);
 }
 
 /* Packets in a ring of slots, as a link lends them: a slot is used again, and until then spoiled, as soon as
@@ -170,7 +252,8 @@ static void check_all(const struct pool *p, struct sendq *q, uint32_t at, uint32
 
 		check_spans(s, n, at + got, k);
 		for (unsigned i = 0; i < n; i++)
-			*ret_lent += s[i].base >= begin && s[i].base < begin + sizeof(l->slots);
+			if (s[i].base >= begin && s[i].base < begin + sizeof(l->slots))
+				*ret_lent += (s[i].len + CHUNK_BYTES - 1) / CHUNK_BYTES;
 		got += k;
 	}
 }
@@ -456,6 +539,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sendq),
 		cmocka_unit_test(test_pattern),
+		cmocka_unit_test(test_pattern_at_the_border),
+		cmocka_unit_test(test_spans_go_on),
 		cmocka_unit_test(test_loans),
 		cmocka_unit_test(test_recvq),
 		cmocka_unit_test(test_recvq_starved),
