@@ -21,8 +21,10 @@ enum {
 	WAL_BYTES_MAX = 64 << 20, /* what the WAL is cut to after a checkpoint */
 	/* Of the WAL, between checkpoints: pages that are written again and again, as those of the
 	 * indexes are, go to the database once for all of them. */
-	CHECKPOINT_PAGES = 8192,
-	VACUUM_PAGES = 256, /* free pages given back to the file system in a step */
+	CHECKPOINT_BYTES = 32 << 20,
+	VACUUM_BYTES = 1 << 20, /* free pages given back to the file system in a step */
+	PAGE_BYTES =
+		16384, /* of a new database: a row costs a sixth less than with SQLite's 4096 */
 };
 
 static int errno_of(int code)
@@ -309,16 +311,21 @@ static int set_up(struct store *s, uint64_t now_us, struct errmsg *ret_err)
 	int64_t version = 0;
 	int rc = check_identity(s, &version, ret_err);
 
+	(void)snprintf(sql, sizeof(sql), "PRAGMA page_size=%d; PRAGMA auto_vacuum=INCREMENTAL",
+		       PAGE_BYTES);
+	/* Has to be said before the first table is made. */
+	if (rc == 0 && version == 0)
+		rc = run_sql(s->db, s->path, sql, ret_err);
+	if (rc == 0)
+		rc = query_number(s->db, s->path, "PRAGMA page_size", &s->page_bytes, ret_err);
+	if (rc)
+		return rc;
 	(void)snprintf(
 		sql, sizeof(sql),
 		"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=OFF;"
 		"PRAGMA journal_size_limit=%d; PRAGMA wal_autocheckpoint=%d",
-		WAL_BYTES_MAX, CHECKPOINT_PAGES);
-	/* Has to be said before the first table is made. */
-	if (rc == 0 && version == 0)
-		rc = run_sql(s->db, s->path, "PRAGMA auto_vacuum=INCREMENTAL", ret_err);
-	if (rc == 0)
-		rc = run_sql(s->db, s->path, sql, ret_err);
+		WAL_BYTES_MAX, (int)(CHECKPOINT_BYTES / s->page_bytes));
+	rc = run_sql(s->db, s->path, sql, ret_err);
 	if (rc == 0)
 		rc = check_sound(s, ret_err);
 	if (rc == 0)
@@ -395,7 +402,7 @@ bool store_is_current(const struct store *s)
  */
 static void find_superseded(const struct row *rows, size_t n, bool ret_skip[static STORE_BATCH_MAX])
 {
-	enum { SLOTS = 2048 };
+	enum { SLOTS = 8192 };
 	_Static_assert(SLOTS >= 2 * STORE_BATCH_MAX, "a probe ends");
 	uint64_t seen[SLOTS] = { 0 };
 
@@ -541,13 +548,15 @@ int store_prune(struct store *s, uint64_t retain_us, uint64_t retain_bytes, uint
 		rc = prune_before(s, (int64_t)(now_us - retain_us), now_us, &removed, ret_err);
 	if (rc == 0 && removed == 0 && retain_bytes && bytes_in_use(s) > retain_bytes)
 		rc = prune_before(s, INT64_MAX, now_us, &removed, ret_err);
-	(void)snprintf(sql, sizeof(sql), "PRAGMA incremental_vacuum(%d)", VACUUM_PAGES);
+	(void)snprintf(sql, sizeof(sql), "PRAGMA incremental_vacuum(%d)",
+		       (int)(VACUUM_BYTES / s->page_bytes));
 	if (rc == 0 && pragma_number(s, "PRAGMA freelist_count") > 0)
 		rc = run_sql(s->db, s->path, sql, ret_err);
 	if (rc == 0)
 		*ret_more = removed == STORE_PRUNE_MAX ||
 			    (removed && retain_bytes && bytes_in_use(s) > retain_bytes) ||
-			    pragma_number(s, "PRAGMA freelist_count") > VACUUM_PAGES;
+			    pragma_number(s, "PRAGMA freelist_count") >
+				    VACUUM_BYTES / s->page_bytes;
 	return rc;
 }
 

@@ -16,7 +16,7 @@
 enum {
 	STORE_APPLICATION_ID = 0x74637066, /* "tcpf" */
 	STORE_SCHEMA = 1, /* user_version */
-	STORE_BATCH_MAX = 1000, /* rows of a transaction */
+	STORE_BATCH_MAX = 4000, /* rows of a transaction */
 	STORE_PRUNE_MAX = 250, /* connections that one step of pruning removes */
 };
 
@@ -27,6 +27,7 @@ struct store {
 	struct batch batch; /* what is written now */
 	dev_t dev;
 	ino_t ino; /* of the file that is open: it may be replaced under us */
+	int64_t page_bytes; /* of this database */
 	int64_t run; /* this run's id */
 	int64_t n; /* of the last transition written */
 	uint64_t next_id; /* as found at store_open() */

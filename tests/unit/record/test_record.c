@@ -715,11 +715,12 @@ static void test_overrun(void **state)
 
 static void fill(struct store *s, uint64_t first, unsigned n, uint64_t end_us)
 {
-	struct row rows[STORE_BATCH_MAX];
+	enum { ROWS = 1000 }; /* two for each; n is a multiple of half of it */
+	struct row rows[ROWS];
 	struct errmsg err;
 
-	for (unsigned at = 0; at < n; at += STORE_BATCH_MAX / 2) {
-		for (unsigned i = 0; i < STORE_BATCH_MAX / 2; i++) {
+	for (unsigned at = 0; at < n; at += ROWS / 2) {
+		for (unsigned i = 0; i < ROWS / 2; i++) {
 			rows[2 * i] = (struct row){ .connection = connection(
 							    first + at + i,
 							    end_us ? end_us + at + i : 0) };
@@ -728,7 +729,7 @@ static void fill(struct store *s, uint64_t first, unsigned n, uint64_t end_us)
 				.transition = { .connection = first + at + i, .cause = CAUSE_USER }
 			};
 		}
-		assert_int_equal(store_write(s, rows, STORE_BATCH_MAX, 1, &err), 0);
+		assert_int_equal(store_write(s, rows, ROWS, 1, &err), 0);
 	}
 }
 
