@@ -39,6 +39,12 @@ static inline void list_append(struct link *head, struct link *l)
 	head->prev = l;
 }
 
+/* At its beginning; nothing when it is on one. */
+static inline void list_prepend(struct link *head, struct link *l)
+{
+	list_append(head->next, l);
+}
+
 /* Nothing when it is on no list. */
 static inline void list_remove(struct link *l)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What to put on the wire next: pulled by the driver once all input is in (MUST-58, MUST-59). Who has
- * something to say is on a list and takes turns: one segment each.
+ * something to say is on a list and takes turns.
  */
 #include <assert.h>
 #include <string.h>
@@ -13,6 +13,7 @@ enum {
 	CHALLENGES_ENGINE_MAX = 1000,
 	CHALLENGES_ENGINE_PERIOD_US = 1000000,
 	LIMITED_TRANSMIT = 2, /* RFC 3042 */
+	TURN_BYTES = 1 << 18, /* sent in a row while others wait */
 };
 
 void tcb_ack_now(struct engine *e, struct tcb *t)
@@ -643,6 +644,21 @@ static bool output_tcb(struct engine *e, struct tcb *t, struct segment *out)
 	return true;
 }
 
+/* One that has sent may have more. It goes on for a while: who reads that is woken once for all of it, and
+ * acknowledges it once, not for each super-segment of many connections. Then the others come first.
+ */
+static void take_turns(struct engine *e, struct tcb *t, uint32_t bytes)
+{
+	e->turn_bytes += bytes;
+	if (t->state != ST_CLOSED && e->turn_bytes < TURN_BYTES) {
+		list_prepend(&e->out, &t->out);
+		return;
+	}
+	e->turn_bytes = 0;
+	if (t->state != ST_CLOSED)
+		list_append(&e->out, &t->out);
+}
+
 static bool output_connections(struct engine *e, struct segment *ret_seg)
 {
 	struct link *l;
@@ -651,13 +667,12 @@ static bool output_connections(struct engine *e, struct segment *ret_seg)
 		struct tcb *t = LINK_OWNER(l, struct tcb, out);
 
 		list_remove(l);
-		if (!output_tcb(e, t, ret_seg)) {
-			rest_if_waiting(e, t);
-			continue;
+		if (output_tcb(e, t, ret_seg)) {
+			take_turns(e, t, seg_text_len(ret_seg));
+			return true;
 		}
-		if (t->state != ST_CLOSED)
-			list_append(&e->out, l); /* behind the others: it may have more */
-		return true;
+		e->turn_bytes = 0;
+		rest_if_waiting(e, t);
 	}
 	return false;
 }

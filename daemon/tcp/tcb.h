@@ -308,6 +308,7 @@ struct engine {
 	struct runs runs;
 	struct recoveries recoveries;
 	struct link out, reporting, time_wait, waiting;
+	uint32_t turn_bytes; /* sent in a row by the first of `out` */
 	struct {
 		bool drop_syn_fin, blackhole;
 		uint8_t ttl, dscp;

@@ -30,8 +30,7 @@ enum {
 	BATCH = 64, /* frames received in one wakeup */
 	CATCH_UP_MAX = 1024, /* frames, before a request is served or a timer expires */
 	OUTPUT_MAX = 256, /* segments sent in one go */
-	OUTPUT_BYTES =
-		LINK_TAKE_BYTES, /* text of them: then its ACKs are looked at, which may have come already */
+	OUTPUT_BYTES = 1 << 20, /* text of them: then what has come meanwhile is looked at */
 	ASKS_MAX = 1024, /* requests on their way at a time */
 	NEIGH_ANSWERS_MAX = 16, /* in one wakeup */
 	STRANGERS_MAX = 4096, /* half-open connections that are recorded, at a time */

@@ -611,6 +611,70 @@ static void test_waiting_for_chunks(void **state)
 	talk_close(&t);
 }
 
+/* A step of a transfer from A: sends all it can, and has it read. */
+static void step(struct talk *t, const conn_id id[2])
+{
+	static uint8_t buf[1 << 20];
+	size_t n;
+
+	assert_int_equal(conn_send(t->e[TALK_A], t->now, id[TALK_A], buf, sizeof(buf), &n), 0);
+	talk_run(t, 5000);
+	do
+		assert_int_equal(
+			conn_receive(t->e[TALK_B], t->now, id[TALK_B], buf, sizeof(buf), &n), 0);
+	while (n);
+}
+
+/* The octets that A sends of one connection in a row, from this segment on, which then is the next one's. */
+static uint32_t next_turn(struct talk *t, struct segment *seg, uint16_t *ret_port)
+{
+	uint32_t bytes = 0;
+
+	*ret_port = seg->flow.local.port;
+	do
+		bytes += seg_text_len(seg);
+	while (engine_output(t->e[TALK_A], t->now, seg) && seg->flow.local.port == *ret_port);
+	return bytes;
+}
+
+/* Who has much to send goes on for a while, and then the others do. */
+static void test_turns(void **state)
+{
+	enum { TURN = 1 << 18, SUPER = 65536 };
+	const struct engine_config cfg = talk_config();
+	struct tcp_params p = params();
+	static uint8_t buf[1 << 20];
+	struct segment seg;
+	struct talk t;
+	conn_id one[2], two[2];
+	uint16_t port = 0, last;
+	size_t n;
+
+	p.not_sent_lowat_bytes = p.send_buffer_bytes;
+	p.receive_initial_bytes = p.receive_buffer_bytes;
+	talk_open(&t, &cfg, &cfg);
+	talk_connect(&t, &p, &p, one);
+	talk_connect(&t, &p, &p, two);
+	for (unsigned i = 0; i < 100; i++) {
+		step(&t, one);
+		step(&t, two);
+	}
+	talk_run(&t, 50000); /* all is acknowledged; who is idle for longer begins anew */
+	assert_true(status(&t, TALK_A, one[TALK_A]).cwnd_bytes > sizeof(buf));
+	assert_true(status(&t, TALK_A, two[TALK_A]).cwnd_bytes > sizeof(buf));
+	assert_int_equal(conn_send(t.e[TALK_A], t.now, one[TALK_A], buf, sizeof(buf), &n), 0);
+	assert_int_equal(n, sizeof(buf));
+	assert_int_equal(conn_send(t.e[TALK_A], t.now, two[TALK_A], buf, sizeof(buf), &n), 0);
+	assert_int_equal(n, sizeof(buf));
+	assert_true(engine_output(t.e[TALK_A], t.now, &seg));
+	for (unsigned i = 0; i < 4; i++) {
+		last = port;
+		assert_in_range(next_turn(&t, &seg, &port), TURN, TURN + SUPER);
+		assert_int_not_equal(port, last);
+	}
+	talk_close(&t);
+}
+
 /* Direct delivery: what the service does not take is kept, the FIN behind it waits for it. */
 static void test_direct(void **state)
 {
@@ -681,6 +745,7 @@ int main(void)
 		cmocka_unit_test(test_reuse_port),
 		cmocka_unit_test(test_listener_of_ipv6_alone),
 		cmocka_unit_test(test_waiting_for_chunks),
+		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_direct),
 	};
 
