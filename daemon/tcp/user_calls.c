@@ -118,6 +118,18 @@ static uint32_t send_room(const struct engine *e, const struct tcb *t)
 	return lowat ? min_u32(room, lowat > waits ? lowat - waits : 0) : room;
 }
 
+/* Of text that is cut to this room: up to where a super-segment ends, since a short one behind it would cost as much
+ * as itself.
+ */
+static uint32_t whole_room(const struct engine *e, const struct tcb *t, uint32_t room)
+{
+	const uint32_t mss = t->snd.mss;
+	const uint32_t burst = mss ? e->cfg.segment_bytes_max / mss * mss : 0;
+	const uint32_t over = burst ? (unsent(t) + room) % burst : 0;
+
+	return over < room ? room - over : room;
+}
+
 /* Enough of it to be worth telling. */
 bool tcb_send_room(const struct engine *e, const struct tcb *t)
 {
@@ -195,7 +207,7 @@ static int send_text(struct engine *e, vtime now, conn_id id, const struct text 
 		return rc;
 	room = send_room(e, t);
 	passes = text->received && !pool_is_filling(&e->pool);
-	offered = passes || len < room ? (uint32_t)len : room;
+	offered = passes || len <= room ? (uint32_t)len : whole_room(e, t, room);
 	taken = text->pattern
 			? sendq_put_pattern(&e->pool, &t->sendq, text->pattern, text->at, offered)
 			: sendq_put_lent(&e->pool, &t->sendq, text->data, offered, text->loan);

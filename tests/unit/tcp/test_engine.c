@@ -675,6 +675,53 @@ static void test_turns(void **state)
 	talk_close(&t);
 }
 
+/* How much of it is taken by a new connection, whose queue takes 65536 octets. */
+static size_t takes(struct talk *t, conn_id id, size_t len)
+{
+	static const uint8_t buf[1 << 20];
+	size_t n;
+
+	assert_int_equal(conn_send(t->e[TALK_A], t->now, id, buf, len, &n), 0);
+	return n;
+}
+
+/* Text that has no room as a whole is cut where a super-segment ends. */
+static void test_room_for_super_segments(void **state)
+{
+	enum { SUPER = 65535 / 1448 * 1448, ROOM = 65536, MUCH = 1 << 20 };
+	struct engine_config cfg = talk_config();
+	const struct tcp_params p = params();
+	struct segment seg;
+	struct talk t;
+	conn_id id[2];
+
+	cfg.segment_bytes_max = 65535;
+	talk_open(&t, &cfg, &cfg);
+	talk_connect(&t, &p, &p, id);
+	assert_int_equal(takes(&t, id[TALK_A], MUCH), SUPER);
+	/* All of it has room: it is not cut. */
+	assert_int_equal(takes(&t, id[TALK_A], 100), 100);
+	/* No super-segment ends in what is left. */
+	assert_int_equal(takes(&t, id[TALK_A], MUCH), ROOM - SUPER - 100);
+	talk_connect(&t, &p, &p, id);
+	assert_int_equal(takes(&t, id[TALK_A], 1000), 1000);
+	assert_int_equal(takes(&t, id[TALK_A], MUCH), SUPER - 1000);
+	/* What has been sent is no part of one. */
+	talk_connect(&t, &p, &p, id);
+	assert_int_equal(takes(&t, id[TALK_A], 1000), 1000);
+	assert_true(engine_output(t.e[TALK_A], t.now, &seg));
+	assert_int_equal(seg_text_len(&seg), 1000);
+	assert_int_equal(takes(&t, id[TALK_A], MUCH), ROOM - 1000);
+	talk_connect(&t, &p, &p, id);
+	assert_int_equal(takes(&t, id[TALK_A], ROOM), ROOM);
+	talk_close(&t);
+	cfg.segment_bytes_max = 0;
+	talk_open(&t, &cfg, &cfg);
+	talk_connect(&t, &p, &p, id);
+	assert_int_equal(takes(&t, id[TALK_A], MUCH), ROOM);
+	talk_close(&t);
+}
+
 /* Direct delivery: what the service does not take is kept, the FIN behind it waits for it. */
 static void test_direct(void **state)
 {
@@ -746,6 +793,7 @@ int main(void)
 		cmocka_unit_test(test_listener_of_ipv6_alone),
 		cmocka_unit_test(test_waiting_for_chunks),
 		cmocka_unit_test(test_turns),
+		cmocka_unit_test(test_room_for_super_segments),
 		cmocka_unit_test(test_direct),
 	};
 
