@@ -404,7 +404,7 @@ static int loader_init(struct loader *l, config_warn_fn *warn_fn, void *warn_arg
 		.workers = 1,
 		.max_connections = 100000,
 		.buffer_bytes = 1ULL << 30,
-		.coalesce_us = 64,
+		.coalesce_us = 128,
 		.stop_grace_us = 1000000,
 		.log_level = LOG_LEVEL_INFO,
 		.max_clients = 64,

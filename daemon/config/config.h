@@ -56,7 +56,7 @@ struct config {
 	uint16_t local_port_min, local_port_max; /* LocalPorts; default 61000-65535 */
 	uint32_t workers; /* Workers; default 1 */
 	uint32_t max_connections; /* MaxConnections; default 100000 */
-	uint64_t coalesce_us; /* Coalesce, 0 to 1 ms; default 64 us */
+	uint64_t coalesce_us; /* Coalesce, 0 to 1 ms; default 128 us */
 	uint64_t buffer_bytes; /* BufferMemory, for all connections together; default 1 GiB */
 	uint64_t
 		stop_grace_us; /* StopGrace: how long connections may finish at a stop; default 1 s */

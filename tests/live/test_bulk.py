@@ -78,7 +78,7 @@ def test_who_reads_the_echo_late(lab):
     assert all(r['bytes_in'] == r['bytes_out'] and r['end_reason'] == 'normal' for r in rows), rows
 
 
-@variants(delay=['64us', '0'])
+@variants(delay=['128us', '0'])
 def test_a_worker_that_is_busy_lets_more_arrive(lab, delay):
     """Coalesce=: in an upload it does, unless it may not."""
     d = lab.daemon(f'[Daemon]\nCoalesce={delay}\n[Listener d]\nAddress=10.9.0.2:9\nService=discard\n')
