@@ -151,7 +151,7 @@ struct worker {
 		uint32_t frames;
 		uint64_t bytes;
 		uint64_t last_us; /* CLOCK_REALTIME, when the last of them came */
-	} came; /* in this wakeup */
+	} came; /* and coalesce was not told yet */
 	struct coalesce coalesce;
 	unsigned unexpired; /* frames since timers were looked at */
 	bool ended; /* leave the loop */
