@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tcpfsmd beside the kernel's own TCP, in the same minute, on the same veth, with the same client.
 
-usage: bench.py [--quick | --smoke | --long] [--reps N] [--only WORD]... [--json FILE] [--list]
+usage: bench.py [--quick | --smoke | --train | --long] [--reps N] [--only WORD]... [--json FILE] [--list]
 
 Every repetition of a line runs both servers, one right after the other and each time in the other
 order, and yields the ratio of the two. The table has the median of the ratios with least and most,
@@ -234,6 +234,7 @@ def arguments():
     p = argparse.ArgumentParser(description='tcpfsmd beside the kernel\'s TCP', allow_abbrev=False)
     p.add_argument('--quick', action='store_true', help='under a minute: one short repetition, 10,000 idle connections')
     p.add_argument('--smoke', action='store_true', help='do figures come out at all?')
+    p.add_argument('--train', action='store_true', help='only puts tcpfsmd under each load, for a profile: see etc/build-release')
     p.add_argument('--long', action='store_true', help='a crowd of 10 million, which takes 4 GB, instead of one million')
     p.add_argument('--reps', type=int, metavar='N', help='repetitions of each line')
     p.add_argument('--idle', type=int, metavar='N', help='idle connections')
@@ -272,6 +273,8 @@ def main():
     def emit(row):
         if out:
             print(json.dumps(row), file=out, flush=True)
+    if opt.train:
+        return train(opt.shield)
     failed, summaries = 0, []
     print(f'{"":12}{"line":31}{"figure":16}{"base":>9}{"tcpfsmd":>9}{"ratio":>8}  least-most')
     with awake():
@@ -301,6 +304,19 @@ def main():
     if opt.smoke:
         return smoke(summaries, failed)
     return 1 if failed else 0
+
+
+def train(shield):
+    """What makes a profile: every load for a while, in every configuration, and nothing measured."""
+    for config, options in CONFIGS.items():
+        bench = Bench(shield=shield, **options)
+        try:
+            for line in lines(config, 0.3, 500):
+                bench.run('recording' if 'recording' in line.servers else 'tcpfsmd', line)
+                print(config, line.name, flush=True)
+        finally:
+            bench.lab.close()
+    return 0
 
 
 def crowded(most, emit, shield, settle_s):
