@@ -91,6 +91,7 @@ def lines(config, scale, idle, quick=False):
     return all_lines + [
         Line('short, recording / not', 'cps', '-c', '64', '-R', *source, *t, figures=short + ['rows_dropped'],
              servers=('tcpfsmd', 'recording')),
+        Line('download 8, 2 workers', 'down', '-c', '8', *t, figures=bulk, servers=('kernel', 'workers')),
         Line('request 64 x64, 2 workers / 1', 'rr', '-s', '64', '-c', '64', *t, figures=ask, servers=('tcpfsmd', 'workers')),
         Line('short, 2 workers / 1', 'cps', '-c', '64', '-R', *source, *t, figures=short, servers=('tcpfsmd', 'workers')),
         Line('short, flood beside', 'cps', '-c', '16', '-R', *source, *t, figures=short + ['failed'], flood=23),
