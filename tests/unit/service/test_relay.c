@@ -81,6 +81,7 @@ static int open_session(const char *fmt, unsigned a, unsigned b)
 	if (service_new(text, NULL, &f.service, &err))
 		fail_msg("%s", err.text);
 	f.engine->conns[0].flow = flow;
+	f.engine->conns[0].params.nagle = true;
 	session_init(&f.s, &f.host, (conn_id){ 0, 1 }, 7, f.service);
 	return session_open(&f.s);
 }
@@ -103,6 +104,7 @@ static void setup(const char *options)
 {
 	prepare();
 	assert_int_equal(open_session(options, f.port, f.port), 0);
+	assert_false(f.c->params.nagle); /* its writer has chosen the segments */
 	f.backend = accept(f.listener, NULL, NULL);
 	assert_true(f.backend >= 0);
 	TURN_UNTIL(f.host.relay_connected == 1);
