@@ -375,3 +375,24 @@ void plumb_pull(struct plumb *p)
 	}
 	(void)event_add(p->ev_from, NULL);
 }
+
+static void set_switch(const struct session *s, bool is_cork, bool on)
+{
+	struct tcp_params params;
+	bool *const param = is_cork ? &params.cork : &params.nagle;
+
+	if (conn_params(s->host->engine, s->id, &params) || *param == on)
+		return;
+	*param = on;
+	(void)conn_set_params(s->host->engine, s->host->now, s->id, &params);
+}
+
+void plumb_set_nagle(const struct session *s, bool on)
+{
+	set_switch(s, false, on);
+}
+
+void plumb_set_cork(const struct session *s, bool on)
+{
+	set_switch(s, true, on);
+}

@@ -54,3 +54,6 @@ void plumb_push(struct plumb *p);
 /* Towards the peer: what `from` has. */
 void plumb_pull(struct plumb *p);
 uint32_t plumb_text(struct plumb *p, struct span text);
+/* The parameters Nagle and Cork of the connection, from now on. */
+void plumb_set_nagle(const struct session *s, bool on);
+void plumb_set_cork(const struct session *s, bool on);

@@ -237,19 +237,6 @@ static void on_connect(evutil_socket_t fd, short what, void *arg)
 	h->end(h);
 }
 
-/* Who wrote it has chosen its segments already. A short one behind another short one would wait for the peer's ACK, which
- * a peer that expects more delays.
- */
-static void pass_on_at_once(const struct session *s)
-{
-	struct tcp_params params;
-
-	if (conn_params(s->host->engine, s->id, &params) || !params.nagle)
-		return;
-	params.nagle = false;
-	(void)conn_set_params(s->host->engine, s->host->now, s->id, &params);
-}
-
 static int relay_open(struct session *s)
 {
 	struct relay *const r = calloc(1, sizeof(*r));
@@ -264,7 +251,9 @@ static int relay_open(struct session *s)
 	r->plumb.to_ended = on_to_ended;
 	r->plumb.failed = on_failed;
 	s->relay = r;
-	pass_on_at_once(s); /* before a connection of our own has the same parameters */
+	/* Who wrote it has chosen its segments already; a short one behind another would wait for an ACK that the peer
+	 * delays. A connection of our own has the same parameters then. */
+	plumb_set_nagle(s, false);
 	rc = attempt_next(r);
 	if (rc) {
 		s->relay = NULL;

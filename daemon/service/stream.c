@@ -158,17 +158,6 @@ static void on_from_ended(struct plumb *p)
 
 /* ---- orders ---- */
 
-static void set_param(const struct session *s, bool is_cork, bool on)
-{
-	struct tcp_params params;
-	bool *const param = is_cork ? &params.cork : &params.nagle;
-
-	if (conn_params(s->host->engine, s->id, &params) || *param == on)
-		return;
-	*param = on;
-	(void)conn_set_params(s->host->engine, s->host->now, s->id, &params);
-}
-
 /* Whoever gives orders that are none spoils his own connection: it is a descriptor of his that he sent along. */
 static void on_ordered(struct plumb *p, uint8_t order)
 {
@@ -178,11 +167,11 @@ static void on_ordered(struct plumb *p, uint8_t order)
 	switch (order) {
 	case STREAM_CORK:
 	case STREAM_UNCORK:
-		set_param(s, true, order == STREAM_CORK);
+		plumb_set_cork(s, order == STREAM_CORK);
 		break;
 	case STREAM_NAGLE:
 	case STREAM_NO_NAGLE:
-		set_param(s, false, order == STREAM_NAGLE);
+		plumb_set_nagle(s, order == STREAM_NAGLE);
 		break;
 	case STREAM_RESETS:
 		st->resets = watch_gone(st) == 0;
