@@ -8,6 +8,15 @@
 /* A full queue is asked again this often in a flush. We cannot sleep, TCP can send again. */
 enum { RETRIES = 8 };
 
+uint32_t frame_text_len(const struct frame_out *f)
+{
+	size_t n = 0;
+
+	for (unsigned i = 0; i < f->text_n; i++)
+		n += f->text[i].iov_len;
+	return (uint32_t)n;
+}
+
 bool batch_has_room(const struct batch *b)
 {
 	return b->n < BATCH_MAX;
@@ -26,11 +35,8 @@ void batch_commit(struct batch *b, uint32_t head_len, uint32_t name_len, const s
 
 	assert(head_len <= sizeof(slot->head) && f->text_n < BATCH_SPANS);
 	iov[0] = (struct iovec){ slot->head, head_len };
-	slot->ip_bytes = f->header_len;
-	for (unsigned i = 0; i < f->text_n; i++) {
-		iov[i + 1] = f->text[i];
-		slot->ip_bytes += (uint32_t)f->text[i].iov_len;
-	}
+	slot->ip_bytes = f->header_len + frame_text_len(f);
+	memcpy(iov + 1, f->text, f->text_n * sizeof(*iov));
 	b->msgs[b->n].msg_hdr = (struct msghdr){ .msg_name = &slot->name,
 						 .msg_namelen = name_len,
 						 .msg_iov = iov,

@@ -36,6 +36,8 @@ struct batch {
 	struct batch_slot slots[BATCH_MAX];
 };
 
+/* Octets of f's text. */
+uint32_t frame_text_len(const struct frame_out *f);
 bool batch_has_room(const struct batch *b);
 /* The next slot; asserts that there is one. */
 struct batch_slot *batch_next(struct batch *b);
