@@ -401,10 +401,12 @@ static bool small_may_go(const struct tcb *t, seqno at, uint32_t n, uint32_t que
 	return (n == queued || n >= t->snd.wnd_max / 2) && !nagle_holds(t);
 }
 
-/* The pointer counts from each segment, which the device that cuts a super-segment does not know. */
+/* The urgent pointer counts from each segment, and RFC 2883 4 (3) wants a duplicate reported in one: neither knows
+ * the device that cuts a super-segment.
+ */
 static uint32_t burst_of(const struct engine *e, const struct tcb *t, const struct plan *p)
 {
-	if (t->snd.urgent)
+	if (t->snd.urgent || owes_dup(t))
 		return p->piece;
 	return max_u32(e->cfg.segment_bytes_max / p->piece * p->piece, p->piece);
 }
