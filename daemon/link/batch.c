@@ -5,9 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-/* A full queue is asked again this often in a flush. We cannot sleep, TCP can send again. */
-enum { RETRIES = 8 };
-
 uint32_t frame_text_len(const struct frame_out *f)
 {
 	size_t n = 0;
@@ -63,7 +60,7 @@ static int send_some(struct batch *b, unsigned from, int fd)
 
 void batch_flush(struct batch *b, int fd, struct link_counters *c)
 {
-	unsigned at = 0, retries = RETRIES;
+	unsigned at = 0, retries = BATCH_RETRIES;
 
 	while (at < b->n) {
 		const int n = send_some(b, at, fd);

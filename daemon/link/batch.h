@@ -13,6 +13,8 @@
 enum {
 	BATCH_MAX = 64, /* packets */
 	BATCH_HEAD_MAX = 192, /* octets: vnet, link, IP and TCP headers; or a neighbour's answer */
+	/* A full queue is asked again this often in a flush. We cannot sleep, TCP can send again. */
+	BATCH_RETRIES = 8,
 	BATCH_SPANS = 1 + ARRAY_SIZE(((struct frame_out *)0)->text),
 };
 

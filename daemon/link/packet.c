@@ -287,11 +287,11 @@ static bool lend(struct packet_link *p, const struct frame_out *f)
 
 	if (!sendring_suits(&p->lent, f))
 		return false;
-	batch_flush(&p->tx, p->tx_fd, &p->counters);
 	if (!sendring_has_room(&p->lent, f))
 		sendring_flush(&p->lent, &p->counters);
 	if (!sendring_has_room(&p->lent, f))
 		return false;
+	batch_flush(&p->tx, p->tx_fd, &p->counters);
 	head_len = write_head(f, head);
 	sendring_put(&p->lent, f, head, head_len);
 	return true;

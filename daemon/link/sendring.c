@@ -20,7 +20,6 @@ enum {
 	TEXT_AT = 2 * 4096, /* at the beginning of a page: then it spans the fewest */
 	HEAD_AT = sizeof(struct tpacket2_hdr), /* no packet begins before */
 	WORTH_BYTES = 8192, /* less text in the pages than this is sooner copied */
-	RETRIES = 8, /* as batch.c */
 };
 
 _Static_assert(HEAD_AT + (int)BATCH_HEAD_MAX + (int)SENDRING_PERIOD_MAX <= (int)TEXT_AT,
@@ -239,7 +238,7 @@ static int show(struct sendring *r, struct link_counters *c)
 
 void sendring_flush(struct sendring *r, struct link_counters *c)
 {
-	unsigned retries = RETRIES;
+	unsigned retries = BATCH_RETRIES;
 
 	while (r->pending) {
 		const int rc = show(r, c);
