@@ -73,7 +73,6 @@ static json_t *link_json(const struct link_counters *l)
 	put(o, "bytes_in", l->bytes_in);
 	put(o, "frames_out", l->frames_out);
 	put(o, "bytes_out", l->bytes_out);
-	put(o, "zerocopy", l->zerocopy);
 	put(o, "kernel_drops", l->kernel_drops);
 	put(o, "truncated", l->truncated);
 	put(o, "headers_only", l->headers_only);

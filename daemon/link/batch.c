@@ -5,14 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
-uint32_t frame_text_len(const struct frame_out *f)
-{
-	size_t n = 0;
-
-	for (unsigned i = 0; i < f->text_n; i++)
-		n += f->text[i].iov_len;
-	return (uint32_t)n;
-}
+/* A full queue is asked again this often in a flush. We cannot sleep, TCP can send again. */
+enum { RETRIES = 8 };
 
 bool batch_has_room(const struct batch *b)
 {
@@ -32,8 +26,11 @@ void batch_commit(struct batch *b, uint32_t head_len, uint32_t name_len, const s
 
 	assert(head_len <= sizeof(slot->head) && f->text_n < BATCH_SPANS);
 	iov[0] = (struct iovec){ slot->head, head_len };
-	slot->ip_bytes = f->header_len + frame_text_len(f);
-	memcpy(iov + 1, f->text, f->text_n * sizeof(*iov));
+	slot->ip_bytes = f->header_len;
+	for (unsigned i = 0; i < f->text_n; i++) {
+		iov[i + 1] = f->text[i];
+		slot->ip_bytes += (uint32_t)f->text[i].iov_len;
+	}
 	b->msgs[b->n].msg_hdr = (struct msghdr){ .msg_name = &slot->name,
 						 .msg_namelen = name_len,
 						 .msg_iov = iov,
@@ -60,7 +57,7 @@ static int send_some(struct batch *b, unsigned from, int fd)
 
 void batch_flush(struct batch *b, int fd, struct link_counters *c)
 {
-	unsigned at = 0, retries = BATCH_RETRIES;
+	unsigned at = 0, retries = RETRIES;
 
 	while (at < b->n) {
 		const int n = send_some(b, at, fd);

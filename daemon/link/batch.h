@@ -13,8 +13,6 @@
 enum {
 	BATCH_MAX = 64, /* packets */
 	BATCH_HEAD_MAX = 192, /* octets: vnet, link, IP and TCP headers; or a neighbour's answer */
-	/* A full queue is asked again this often in a flush. We cannot sleep, TCP can send again. */
-	BATCH_RETRIES = 8,
 	BATCH_SPANS = 1 + ARRAY_SIZE(((struct frame_out *)0)->text),
 };
 
@@ -38,8 +36,6 @@ struct batch {
 	struct batch_slot slots[BATCH_MAX];
 };
 
-/* Octets of f's text. */
-uint32_t frame_text_len(const struct frame_out *f);
 bool batch_has_room(const struct batch *b);
 /* The next slot; asserts that there is one. */
 struct batch_slot *batch_next(struct batch *b);

@@ -50,16 +50,8 @@ struct frame_out {
 	uint32_t scope; /* interface index when dst is link-local */
 };
 
-/* A text that repeats: octet i of it is bytes[i % period]. It does not change while a link lives. */
-struct link_pattern {
-	const uint8_t *bytes;
-	size_t size; /* octets at `bytes`, at least period */
-	uint32_t period; /* octets */
-};
-
 struct link_counters {
 	uint64_t frames_in, bytes_in, frames_out, bytes_out;
-	uint64_t zerocopy; /* of frames_out: the kernel was lent their text */
 	uint64_t kernel_drops; /* the ring was full */
 	uint64_t truncated; /* longer than our buffers */
 	uint64_t headers_only; /* of frames_in: their text was not copied */
@@ -103,9 +95,6 @@ struct link_ops {
 	void (*release)(struct link *l, uint64_t first_kept);
 	/* So many frames are kept that those up to this loan should be given back; 0: none. */
 	uint64_t (*recalls)(const struct link *l);
-	/* Packets whose text lies there may be sent without a copy: their text is not borrowed then, and equal. Packet links
-	 * only, before the first is sent. bytes: borrowed until free(). */
-	void (*set_pattern)(struct link *l, const struct link_pattern *pattern);
 	/* Room in the batch for one more? If not, flush first. */
 	bool (*has_room)(const struct link *l);
 	void (*send)(struct link *l, const struct frame_out *f);

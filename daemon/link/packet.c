@@ -6,8 +6,7 @@
  * in many small slots, the other the super-segments, in few large ones. Their filters see to it by the
  * packet's length. Of a super-segment for a port where nobody looks at text, the headers alone are taken, into
  * a small slot. What the kernel stamped first is taken first, so that packets keep their order.
- * Sending is sendmsg and sendmmsg, which copy once. A ring would save that, and cost a copy into it: it is for text that is
- * in it from the beginning (sendring.h).
+ * Sending is sendmsg and sendmmsg: rings cost more there.
  */
 #include "link.h"
 
@@ -29,7 +28,6 @@
 #include "fanout.h"
 #include "filter.h"
 #include "ring.h"
-#include "sendring.h"
 
 enum { SMALL, LARGE, RINGS };
 
@@ -54,12 +52,9 @@ struct packet_link {
 	struct link link;
 	int fds[RINGS];
 	int tx_fd; /* receives nothing: what waits for input is not woken by output */
-	int lent_fd; /* lent's: a socket with a send ring sends nothing else */
 	struct ring rings[RINGS];
 	struct link_counters counters;
 	struct batch tx;
-	struct sendring
-		lent; /* one of tx and lent is empty at any time: so packets keep their order */
 };
 
 static struct packet_link *self(struct link *l)
@@ -236,6 +231,15 @@ static bool packet_has_room(const struct link *l)
 	return batch_has_room(&((const struct packet_link *)l)->tx);
 }
 
+static uint32_t text_len(const struct frame_out *f)
+{
+	size_t n = 0;
+
+	for (unsigned i = 0; i < f->text_n; i++)
+		n += f->text[i].iov_len;
+	return (uint32_t)n;
+}
+
 static struct virtio_net_hdr vnet_header(const struct frame_out *f, uint16_t link_header)
 {
 	struct virtio_net_hdr v = { 0 };
@@ -248,7 +252,7 @@ static struct virtio_net_hdr vnet_header(const struct frame_out *f, uint16_t lin
 	v.csum_start = (uint16_t)(link_header + f->ip_len);
 	v.csum_offset = CHECKSUM_AT;
 	/* A segment of one piece or less is no super-segment to the kernel. */
-	if (f->piece_bytes && frame_text_len(f) > f->piece_bytes) {
+	if (f->piece_bytes && text_len(f) > f->piece_bytes) {
 		v.gso_type = f->ipv6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
 		if (f->header[f->ip_len + CTL_AT] & CTL_CWR_BIT)
 			v.gso_type |= VIRTIO_NET_HDR_GSO_ECN; /* CWR on the first piece alone */
@@ -258,13 +262,14 @@ static struct virtio_net_hdr vnet_header(const struct frame_out *f, uint16_t lin
 	return v;
 }
 
-/* vnet, link, IP and TCP header. Their octets. */
-static uint32_t write_head(const struct frame_out *f, uint8_t head[BATCH_HEAD_MAX])
+static void packet_send(struct link *l, const struct frame_out *f)
 {
+	struct packet_link *p = self(l);
+	struct batch_slot *slot = batch_next(&p->tx);
 	const uint16_t proto = htons(f->ipv6 ? ETH_P_IPV6 : ETH_P_IP);
 	const uint16_t link_header = f->ethernet ? ETH_HLEN : 0;
 	const struct virtio_net_hdr vnet = vnet_header(f, link_header);
-	uint8_t *at = head;
+	uint8_t *at = slot->head;
 
 	assert(VNET + link_header + f->header_len <= BATCH_HEAD_MAX);
 	memcpy(at, &vnet, sizeof(vnet));
@@ -276,43 +281,12 @@ static uint32_t write_head(const struct frame_out *f, uint8_t head[BATCH_HEAD_MA
 		at += ETH_HLEN;
 	}
 	memcpy(at, f->header, f->header_len);
-	return (uint32_t)(VNET + link_header + f->header_len);
-}
-
-/* False: it does not go by the ring. */
-static bool lend(struct packet_link *p, const struct frame_out *f)
-{
-	uint8_t head[BATCH_HEAD_MAX];
-	uint32_t head_len;
-
-	if (!sendring_suits(&p->lent, f))
-		return false;
-	if (!sendring_has_room(&p->lent, f))
-		sendring_flush(&p->lent, &p->counters);
-	if (!sendring_has_room(&p->lent, f))
-		return false;
-	batch_flush(&p->tx, p->tx_fd, &p->counters);
-	head_len = write_head(f, head);
-	sendring_put(&p->lent, f, head, head_len);
-	return true;
-}
-
-static void packet_send(struct link *l, const struct frame_out *f)
-{
-	struct packet_link *p = self(l);
-	struct batch_slot *slot;
-
-	if (lend(p, f))
-		return;
-	sendring_flush(&p->lent, &p->counters);
-	slot = batch_next(&p->tx);
 	/* Of a whole frame the kernel reads the protocol itself. */
-	slot->name.ll = (struct sockaddr_ll){
-		.sll_family = AF_PACKET,
-		.sll_protocol = f->neigh ? 0 : htons(f->ipv6 ? ETH_P_IPV6 : ETH_P_IP),
-		.sll_ifindex = (int)f->ifindex
-	};
-	batch_commit(&p->tx, write_head(f, slot->head), sizeof(slot->name.ll), f);
+	slot->name.ll = (struct sockaddr_ll){ .sll_family = AF_PACKET,
+					      .sll_protocol = f->neigh ? 0 : proto,
+					      .sll_ifindex = (int)f->ifindex };
+	batch_commit(&p->tx, (uint32_t)(VNET + link_header + f->header_len), sizeof(slot->name.ll),
+		     f);
 }
 
 static void packet_flush(struct link *l)
@@ -320,12 +294,6 @@ static void packet_flush(struct link *l)
 	struct packet_link *p = self(l);
 
 	batch_flush(&p->tx, p->tx_fd, &p->counters);
-	sendring_flush(&p->lent, &p->counters);
-}
-
-static void packet_set_pattern(struct link *l, const struct link_pattern *pattern)
-{
-	sendring_set_pattern(&self(l)->lent, pattern);
 }
 
 static int attach(int fd, struct filter *f)
@@ -421,9 +389,6 @@ static void packet_free(struct link *l)
 		if (p->fds[i] >= 0)
 			(void)close(p->fds[i]);
 	}
-	sendring_fini(&p->lent);
-	if (p->lent_fd >= 0)
-		(void)close(p->lent_fd);
 	if (p->tx_fd >= 0)
 		(void)close(p->tx_fd);
 	free(p);
@@ -437,7 +402,6 @@ static const struct link_ops packet_ops = {
 	.waits = packet_waits,
 	.release = packet_release,
 	.recalls = packet_recalls,
-	.set_pattern = packet_set_pattern,
 	.has_room = packet_has_room,
 	.send = packet_send,
 	.flush = packet_flush,
@@ -521,10 +485,8 @@ int link_packet_new(struct link_group *group, struct link **ret_link, struct err
 	p->link.ops = &packet_ops;
 	p->fds[SMALL] = p->fds[LARGE] = -1;
 	p->tx_fd = open_socket(ret_err);
-	p->lent_fd = p->tx_fd < 0 ? -1 : open_socket(ret_err);
-	if (p->lent_fd < 0)
-		rc = p->tx_fd < 0 ? p->tx_fd : p->lent_fd;
-	sendring_init(&p->lent, p->lent_fd);
+	if (p->tx_fd < 0)
+		rc = p->tx_fd;
 	for (unsigned i = 0; i < RINGS && !rc; i++)
 		rc = setup_ring(p, i, group, ret_err);
 	if (rc) {
@@ -532,7 +494,6 @@ int link_packet_new(struct link_group *group, struct link **ret_link, struct err
 		return rc;
 	}
 	set_buffer(p->tx_fd, SO_SNDBUFFORCE, SO_SNDBUF, TX_BUFFER);
-	set_buffer(p->lent_fd, SO_SNDBUFFORCE, SO_SNDBUF, TX_BUFFER);
 	*ret_link = &p->link;
 	return 0;
 }

@@ -134,15 +134,10 @@ uint8_t *chargen_new(void)
 	return pattern;
 }
 
-struct pattern chargen_pattern(const struct service_host *h)
-{
-	return (struct pattern){ h->chargen, CHARGEN_PERIOD, CHARGEN_BYTES };
-}
-
 /* Fills the send buffer; REPORT_WRITABLE brings us back. chargen_at is the offset in the pattern. */
 static void chargen_send(struct session *s)
 {
-	const struct pattern pattern = chargen_pattern(s->host);
+	const struct pattern pattern = { s->host->chargen, CHARGEN_PERIOD, CHARGEN_BYTES };
 	size_t taken;
 
 	do {

@@ -217,8 +217,6 @@ extern const struct service_ops service_echo, service_discard, service_chargen, 
 
 /* For service.c. inetd.c: the pattern of chargen, malloc'ed. */
 uint8_t *chargen_new(void);
-/* What chargen sends: it lies there, unchanged, until service_host_fini(). */
-struct pattern chargen_pattern(const struct service_host *h);
 /* stream.c */
 void stream_accept_free(struct stream_accept *a);
 void stream_host_fini(struct service_host *h);

@@ -122,7 +122,6 @@ static void add_link(struct link_counters *sum, const struct link_counters *more
 	sum->bytes_in += more->bytes_in;
 	sum->frames_out += more->frames_out;
 	sum->bytes_out += more->bytes_out;
-	sum->zerocopy += more->zerocopy;
 	sum->kernel_drops += more->kernel_drops;
 	sum->truncated += more->truncated;
 	sum->headers_only += more->headers_only;

@@ -455,15 +455,6 @@ static int make_events(struct worker *w)
 		       : 0;
 }
 
-/* Chargen's text never changes, so it need not be copied into packets. */
-static void lend_chargen(struct worker *w)
-{
-	const struct pattern p = chargen_pattern(&w->host);
-	const struct link_pattern lent = { p.bytes, p.size, p.period };
-
-	w->packet->ops->set_pattern(w->packet, &lent);
-}
-
 static int make_host(struct worker *w, struct errmsg *ret_err)
 {
 	int rc = 0;
@@ -482,10 +473,7 @@ static int make_host(struct worker *w, struct errmsg *ret_err)
 	if (rc)
 		return rc;
 	rc = service_host_init(&w->host);
-	if (rc)
-		return errmsg(ret_err, rc, "worker %u: services: %s", w->cfg.index, strerror(-rc));
-	lend_chargen(w);
-	return 0;
+	return rc ? errmsg(ret_err, rc, "worker %u: services: %s", w->cfg.index, strerror(-rc)) : 0;
 }
 
 static int make_queues(struct worker *w)

@@ -76,8 +76,6 @@ def test_chargen_sends_rfc864_lines(lab, offloads=True):
     s.close()
     row = d.closed(1)[0]
     assert row['end_reason'] == 'reset_by_peer', row  # the kernel resets: it closed with unread octets
-    lent = d.ctl('status')['links']['packet']['zerocopy']
-    assert (lent > 10) == offloads, lent
 
 
 def pattern(i):

@@ -36,7 +36,6 @@ enum {
 	SENTINEL = 65000, /* a port that ends what a test has sent */
 	TEXT = 60000,
 	MSS = 1428, /* with timestamps, what fits 1500 octets in both families */
-	PERIOD = 7030,
 };
 
 static const uint8_t mac_a[6] = { 2, 0x77, 0, 0, 0, 1 }, mac_b[6] = { 2, 0x77, 0, 0, 0, 2 };
@@ -49,8 +48,6 @@ static struct rig {
 } rig = { .ns_a = -1, .ns_b = -1 };
 
 static uint8_t text[TEXT + 20000];
-/* What link a may lend to the kernel. */
-static uint8_t repeated[PERIOD + TEXT + 8000];
 
 static void enter(int ns)
 {
@@ -253,8 +250,7 @@ static void send_by(struct link *l, unsigned ifindex, const struct segment *seg,
 	f.header_len = h.len;
 	f.ip_len = h.ip_len;
 	for (unsigned i = 0; i < seg->spans_n; i++)
-		f.text[i] = (struct iovec){ (void *)(uintptr_t)seg->text[i].base,
-					    seg->text[i].len };
+		f.text[i] = (struct iovec){ text + (seg->text[i].base - text), seg->text[i].len };
 	put(l, &f);
 }
 
@@ -318,19 +314,15 @@ static struct link_counters count(struct link *l)
 
 static int make_rig(void **state)
 {
-	const struct link_pattern pattern = { repeated, sizeof(repeated), PERIOD };
 	struct errmsg err;
 
 	for (size_t i = 0; i < sizeof(text); i++)
 		text[i] = (uint8_t)(i * 2654435761u >> 13);
-	for (size_t i = 0; i < sizeof(repeated); i++)
-		repeated[i] = (uint8_t)((i % PERIOD) * 2246822519u >> 15);
 	make_network();
 	if (link_packet_new(NULL, &rig.a, &err) || link_rawip_new(&rig.raw, &err)) {
 		(void)fprintf(stderr, "%s\n", err.text);
 		return -1;
 	}
-	rig.a->ops->set_pattern(rig.a, &pattern);
 	enter(rig.ns_b);
 	if (link_packet_new(NULL, &rig.b, &err)) {
 		(void)fprintf(stderr, "%s\n", err.text);
@@ -883,91 +875,6 @@ static void one_refused_packet_does_not_hold_up_the_others(void **state)
 	assert_int_equal(c.bytes_out, before.bytes_out + 120);
 }
 
-/* A super-segment of the repeated text, from its octet `at` on: its end lies a period further in front. */
-static struct segment repeated_segment(const char *dst, uint32_t at, uint32_t len)
-{
-	struct segment s = super_segment(dst, len);
-	const uint32_t first = 20000;
-
-	s.text[0] = (struct span){ repeated + at, first };
-	s.text[1] = (struct span){ repeated + (at + first) % PERIOD, len - first };
-	s.spans_n = 2;
-	return s;
-}
-
-/* Whole, or cut; at b's port 7. */
-static void receive_repeated(uint32_t at, uint32_t len)
-{
-	struct frame f;
-	struct segment s;
-	uint32_t n = 0;
-
-	while (n < len) {
-		assert_true(next_frame(rig.b, &f));
-		assert_decodes(&f, &s);
-		assert_int_equal(s.flow.local.port, 7);
-		assert_int_equal(s.spans_n, 1);
-		assert_true(n + s.text[0].len <= len);
-		assert_memory_equal(s.text[0].base, repeated + (at + n) % PERIOD, s.text[0].len);
-		n += s.text[0].len;
-	}
-}
-
-/* From every part of the period, by each slot several times; in order with what is not lent. */
-static void repeated_text_is_lent_and_crosses_as_it_is(void **state)
-{
-	static const char *const dsts[] = { "10.77.0.3", "fd77::3" };
-	enum { N = 40, AT_ONCE = 5, LEN = TEXT - 7 };
-	uint16_t got[1];
-
-	own_ports(rig.b, 7, 7);
-	for (unsigned i = 0; i < 4; i++) {
-		const char *const dst = dsts[i / 2];
-		const struct link_counters before = count(rig.a);
-
-		offloads_of_va(i % 2);
-		for (uint32_t k = 0; k < N; k += AT_ONCE) {
-			struct segment s;
-
-			for (uint32_t j = k; j < k + AT_ONCE; j++) {
-				s = repeated_segment(dst, j * 997 % PERIOD, LEN);
-				send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
-			}
-			s = segment_to(dst, SENTINEL);
-			send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
-			rig.a->ops->flush(rig.a);
-			for (uint32_t j = k; j < k + AT_ONCE; j++)
-				receive_repeated(j * 997 % PERIOD, LEN);
-			assert_int_equal(ports_until_sentinel(rig.b, got, 1), 0);
-		}
-		assert_int_equal(count(rig.a).zerocopy - before.zerocopy, N);
-		assert_int_equal(count(rig.a).frames_out - before.frames_out, N + N / AT_ONCE);
-		assert_int_equal(count(rig.a).bytes_out - before.bytes_out,
-				 N * (LEN + (i < 2 ? 52 : 72)) + N / AT_ONCE * (i < 2 ? 40 : 60));
-		assert_int_equal(count(rig.a).send_failed, before.send_failed);
-	}
-}
-
-static void lent_text_survives_an_interface_that_goes_down(void **state)
-{
-	const struct segment s = repeated_segment("10.77.0.3", 5000, TEXT);
-	const struct link_counters before = count(rig.a);
-
-	own_ports(rig.b, 7, 7);
-	sh("ip link set va down");
-	send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
-	send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
-	rig.a->ops->flush(rig.a);
-	assert_int_equal(count(rig.a).send_failed, before.send_failed + 2);
-	assert_int_equal(count(rig.a).zerocopy, before.zerocopy);
-	sh("ip link set va up && ip addr replace fd77::1/64 dev va nodad");
-	drain(rig.b);
-	send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
-	rig.a->ops->flush(rig.a);
-	receive_repeated(5000, TEXT);
-	assert_int_equal(count(rig.a).zerocopy, before.zerocopy + 1);
-}
-
 static void an_interface_that_goes_down_is_survived(void **state)
 {
 	const struct link_counters before = count(rig.a);
@@ -1264,8 +1171,6 @@ int main(void)
 		cmocka_unit_test_setup(solicited_node_groups_are_joined, fresh),
 		cmocka_unit_test_setup(one_refused_packet_does_not_hold_up_the_others, fresh),
 		cmocka_unit_test_setup(an_interface_that_goes_down_is_survived, fresh),
-		cmocka_unit_test_setup(repeated_text_is_lent_and_crosses_as_it_is, fresh),
-		cmocka_unit_test_setup(lent_text_survives_an_interface_that_goes_down, fresh),
 		cmocka_unit_test_setup(batches_of_many_keep_order_and_count, fresh),
 		cmocka_unit_test_setup(small_and_large_packets_keep_their_order, fresh),
 		cmocka_unit_test_setup(what_is_kept_stays_until_it_is_called_back, fresh),
