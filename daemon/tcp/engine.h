@@ -235,7 +235,9 @@ int conn_pass_on(struct engine *e, vtime now, conn_id id, const void *data, size
 uint64_t engine_first_loan(const struct engine *e);
 /* Gives back all loans up to this one. Not while spans that engine_output() gave are in use. */
 void engine_recall(struct engine *e, uint64_t loan);
-/* The same for len octets of a text that repeats, from its octet `at` on. */
+/* The same for len octets of a text that repeats, from its octet `at` on. Of those 1 MiB may wait to be sent, also where
+ * not_sent_lowat_bytes is less.
+ */
 int conn_send_pattern(struct engine *e, vtime now, conn_id id, const struct pattern *pattern,
 		      uint32_t at, size_t len, size_t *ret_taken);
 /* The same for urgent data: what stands in front of its end and is not acknowledged is urgent (MUST-62, RFC 6093);

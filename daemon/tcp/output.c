@@ -13,7 +13,9 @@ enum {
 	CHALLENGES_ENGINE_MAX = 1000,
 	CHALLENGES_ENGINE_PERIOD_US = 1000000,
 	LIMITED_TRANSMIT = 2, /* RFC 3042 */
-	TURN_BYTES = 1 << 18, /* sent in a row while others wait */
+	TURN_BYTES = 1 << 20, /* sent in a row while others wait */
+	SEVERAL = 2, /* super-segments: when more wait, the first may be short */
+	FIRST_PART = 4, /* of a super-segment's length */
 };
 
 void tcb_ack_now(struct engine *e, struct tcb *t)
@@ -411,13 +413,27 @@ static uint32_t burst_of(const struct engine *e, const struct tcb *t, const stru
 	return max_u32(e->cfg.segment_bytes_max / p->piece * p->piece, p->piece);
 }
 
+/* The super-segment that is sent while nothing else is on its way, and several wait, is a short one. Of its buffer Linux
+ * offers what has been free with a segment in it (tcp_grow_window()). Are all of one length, each leaves as much free as was
+ * offered, and is acknowledged at once, where it arrives (__tcp_ack_snd_check()): between two namespaces of a machine
+ * inside our sendmsg(), which then wakes the reader for each. A short one raises the offer, and the reader acknowledges
+ * what it has read. Segments are whole (SHLD-28) all the same.
+ */
+static uint32_t first_of_several(const struct tcb *t, const struct plan *p, uint32_t burst,
+				 uint32_t queued)
+{
+	if (!seq_eq(p->at, t->snd.una) || queued <= SEVERAL * burst)
+		return burst;
+	return max_u32(burst / FIRST_PART, p->piece); /* cut() makes it whole segments */
+}
+
 /* Whole segments (SHLD-28), and a short one behind them when it may go. */
 static uint32_t cut(const struct engine *e, const struct tcb *t, const struct plan *p, uint32_t n,
 		    uint32_t queued)
 {
 	const uint32_t mss = p->piece;
 	const seqno at = p->at;
-	const uint32_t some = min_u32(n, burst_of(e, t, p));
+	const uint32_t some = min_u32(n, first_of_several(t, p, burst_of(e, t, p), queued));
 
 	if (some < mss)
 		return some && small_may_go(t, at, some, queued) ? some : 0;

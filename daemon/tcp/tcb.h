@@ -97,6 +97,7 @@ struct tcb {
 		bool syn_lost; /* the SYN was sent more than once */
 		bool ambiguous; /* sent again since an RTT was measured: only a timestamp can measure */
 		bool timing; /* an RTT is being measured: of the octet before timed_end */
+		bool pattern; /* what was queued last is of a pattern */
 		seqno small_end; /* end of the last segment sent that was not full; una when that arrived */
 		seqno timed_end;
 		vtime timed_at;

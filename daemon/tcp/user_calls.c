@@ -77,7 +77,10 @@ int engine_connect(struct engine *e, vtime now, const struct conn_open *open, co
 
 /* SEND. */
 
-enum { SEND_LEAST_BYTES = 1 << 16 };
+enum {
+	SEND_LEAST_BYTES = 1 << 16,
+	PATTERN_LEAST_BYTES = 1 << 20,
+};
 
 /* How much the queue is to hold: what the window lets go in a round trip and as much again, so that there is
  * always something to send, and not all of SendBuffer for a path that takes an hour to carry it. When many
@@ -109,10 +112,20 @@ static uint32_t unsent(const struct tcb *t)
 	return used - min_u32(seq_ahead(t->snd.nxt, t->sendq.front), used);
 }
 
+/* Of text that is always the same more may wait: it takes no memory, and drops out of no cache. So who reads is sent more in
+ * one go. 0: no limit.
+ */
+static uint32_t lowat_of(const struct tcb *t)
+{
+	const uint32_t lowat = t->params->not_sent_lowat_bytes;
+
+	return lowat && t->snd.pattern ? max_u32(lowat, PATTERN_LEAST_BYTES) : lowat;
+}
+
 static uint32_t send_room(const struct engine *e, const struct tcb *t)
 {
 	const uint32_t most = send_most(e, t), used = t->sendq.used;
-	const uint32_t lowat = t->params->not_sent_lowat_bytes;
+	const uint32_t lowat = lowat_of(t);
 	const uint32_t room = most > used ? most - used : 0, waits = lowat ? unsent(t) : 0;
 
 	return lowat ? min_u32(room, lowat > waits ? lowat - waits : 0) : room;
@@ -134,7 +147,7 @@ static uint32_t whole_room(const struct engine *e, const struct tcb *t, uint32_t
 bool tcb_send_room(const struct engine *e, const struct tcb *t)
 {
 	const uint32_t most = send_most(e, t), used = t->sendq.used;
-	const uint32_t lowat = t->params->not_sent_lowat_bytes;
+	const uint32_t lowat = lowat_of(t);
 
 	return used < most && (used == 0 || most - used >= most / 4) &&
 	       (!lowat || unsent(t) <= lowat / 2);
@@ -205,6 +218,7 @@ static int send_text(struct engine *e, vtime now, conn_id id, const struct text 
 	rc = may_send(t);
 	if (rc)
 		return rc;
+	t->snd.pattern = text->pattern;
 	room = send_room(e, t);
 	passes = text->received && !pool_is_filling(&e->pool);
 	offered = passes || len <= room ? (uint32_t)len : whole_room(e, t, room);

@@ -611,18 +611,25 @@ static void test_waiting_for_chunks(void **state)
 	talk_close(&t);
 }
 
+/* What A has sent arrives and is read. */
+static void read_all(struct talk *t, const conn_id id[2], uint8_t *buf, size_t len)
+{
+	size_t n;
+
+	talk_run(t, 5000);
+	do
+		assert_int_equal(conn_receive(t->e[TALK_B], t->now, id[TALK_B], buf, len, &n), 0);
+	while (n);
+}
+
 /* A step of a transfer from A: sends all it can, and has it read. */
 static void step(struct talk *t, const conn_id id[2])
 {
-	static uint8_t buf[1 << 20];
+	static uint8_t buf[4 << 20];
 	size_t n;
 
 	assert_int_equal(conn_send(t->e[TALK_A], t->now, id[TALK_A], buf, sizeof(buf), &n), 0);
-	talk_run(t, 5000);
-	do
-		assert_int_equal(
-			conn_receive(t->e[TALK_B], t->now, id[TALK_B], buf, sizeof(buf), &n), 0);
-	while (n);
+	read_all(t, id, buf, sizeof(buf));
 }
 
 /* The octets that A sends of one connection in a row, from this segment on, which then is the next one's. */
@@ -640,10 +647,10 @@ static uint32_t next_turn(struct talk *t, struct segment *seg, uint16_t *ret_por
 /* Who has much to send goes on for a while, and then the others do. */
 static void test_turns(void **state)
 {
-	enum { TURN = 1 << 18, SUPER = 65536 };
+	enum { TURN = 1 << 20, SUPER = 65536 };
 	const struct engine_config cfg = talk_config();
 	struct tcp_params p = params();
-	static uint8_t buf[1 << 20];
+	static uint8_t buf[5 << 19]; /* two turns of each, and a little */
 	struct segment seg;
 	struct talk t;
 	conn_id one[2], two[2];
@@ -722,6 +729,42 @@ static void test_room_for_super_segments(void **state)
 	talk_close(&t);
 }
 
+/* A text that repeats may wait in larger amounts than others. */
+static void test_pattern_ahead(void **state)
+{
+	enum { PERIOD = 100, MUCH = 4 << 20, AHEAD = 1 << 20, LOWAT = 256 << 10, MSS = 1448 };
+	static uint8_t bytes[PERIOD + ENGINE_CHUNK_BYTES], buf[MUCH];
+	const struct pattern pattern = { bytes, PERIOD, sizeof(bytes) };
+	const struct engine_config cfg = talk_config();
+	struct tcp_params p = params();
+	uint32_t at = 0;
+	struct talk t;
+	conn_id id[2];
+	size_t n;
+
+	assert_int_equal(p.not_sent_lowat_bytes, LOWAT);
+	p.receive_initial_bytes = p.receive_buffer_bytes;
+	talk_open(&t, &cfg, &cfg);
+	talk_connect(&t, &p, &p, id);
+	for (unsigned i = 0; i < 100; i++, at = (uint32_t)((at + n) % PERIOD)) {
+		assert_int_equal(
+			conn_send_pattern(t.e[TALK_A], t.now, id[TALK_A], &pattern, at, MUCH, &n),
+			0);
+		read_all(&t, id, buf, sizeof(buf));
+	}
+	assert_true(status(&t, TALK_A, id[TALK_A]).cwnd_bytes > AHEAD);
+	assert_in_range(n, AHEAD - MSS, AHEAD);
+	assert_int_equal(conn_send_pattern(t.e[TALK_A], t.now, id[TALK_A], &pattern, at, MUCH, &n),
+			 0);
+	assert_in_range(n, AHEAD - MSS, AHEAD);
+	assert_int_equal(conn_send(t.e[TALK_A], t.now, id[TALK_A], buf, MUCH, &n), 0);
+	assert_int_equal(n, 0);
+	read_all(&t, id, buf, sizeof(buf));
+	assert_int_equal(conn_send(t.e[TALK_A], t.now, id[TALK_A], buf, MUCH, &n), 0);
+	assert_in_range(n, LOWAT - MSS, LOWAT);
+	talk_close(&t);
+}
+
 /* Direct delivery: what the service does not take is kept, the FIN behind it waits for it. */
 static void test_direct(void **state)
 {
@@ -794,6 +837,7 @@ int main(void)
 		cmocka_unit_test(test_waiting_for_chunks),
 		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_room_for_super_segments),
+		cmocka_unit_test(test_pattern_ahead),
 		cmocka_unit_test(test_direct),
 	};
 
