@@ -30,7 +30,9 @@
 
 enum {
 	ANSWER_MS = 10000, /* for the worker to answer a question of the start */
-	SEGMENT_BYTES_MAX = 60 * 1024, /* below IPv4's 65,535 with every header there is */
+	/* Text of a super-segment: with Ethernet's header, a VLAN tag, IPv6's header and TCP's below 64 KiB, up to which the kernel
+	 * takes one for a device. */
+	SEGMENT_BYTES_MAX = 65535 - 14 - 4 - 40 - 60,
 };
 
 static int start_base(struct daemon *d, struct errmsg *ret_err)
