@@ -13,7 +13,7 @@ enum {
 	CHALLENGES_ENGINE_MAX = 1000,
 	CHALLENGES_ENGINE_PERIOD_US = 1000000,
 	LIMITED_TRANSMIT = 2, /* RFC 3042 */
-	TURN_BYTES = 1 << 20, /* sent in a row while others wait */
+	TURN_BYTES = 1 << 19, /* sent in a row while others wait */
 	SEVERAL = 2, /* super-segments: when more wait, the first may be short */
 	FIRST_PART = 4, /* of a super-segment's length */
 };

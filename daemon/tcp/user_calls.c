@@ -112,8 +112,8 @@ static uint32_t unsent(const struct tcb *t)
 	return used - min_u32(seq_ahead(t->snd.nxt, t->sendq.front), used);
 }
 
-/* Of text that is always the same more may wait: it takes no memory, and drops out of no cache. So who reads is sent more in
- * one go. 0: no limit.
+/* Of text that is always the same more may wait: none of it is copied, and it drops out of no cache. So who reads is sent more
+ * in one go. 0: no limit.
  */
 static uint32_t lowat_of(const struct tcb *t)
 {

@@ -647,7 +647,7 @@ static uint32_t next_turn(struct talk *t, struct segment *seg, uint16_t *ret_por
 /* Who has much to send goes on for a while, and then the others do. */
 static void test_turns(void **state)
 {
-	enum { TURN = 1 << 20, SUPER = 65536 };
+	enum { TURN = 1 << 19, SUPER = 65536 };
 	const struct engine_config cfg = talk_config();
 	struct tcp_params p = params();
 	static uint8_t buf[5 << 19]; /* two turns of each, and a little */
