@@ -128,6 +128,7 @@ struct engine *engine_init(void *mem, const struct engine_config *cfg, vtime now
 	e->runs.max = l.runs_n;
 	wheel_init(&e->wheel, now);
 	list_init(&e->out);
+	list_init(&e->out_few);
 	list_init(&e->reporting);
 	list_init(&e->time_wait);
 	list_init(&e->waiting);
@@ -315,7 +316,7 @@ void tcb_report(struct engine *e, struct tcb *t, enum report_kind kind)
 
 void tcb_want_output(struct engine *e, struct tcb *t)
 {
-	list_append(&e->out, &t->out);
+	list_append(tcb_has_little(t) ? &e->out_few : &e->out, &t->out);
 }
 
 /* A freed chunk wakes nobody by itself: who waits for one is told here, one at a time, for as long as

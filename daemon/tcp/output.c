@@ -13,7 +13,9 @@ enum {
 	CHALLENGES_ENGINE_MAX = 1000,
 	CHALLENGES_ENGINE_PERIOD_US = 1000000,
 	LIMITED_TRANSMIT = 2, /* RFC 3042 */
-	TURN_BYTES = 1 << 19, /* sent in a row while others wait */
+	TURN_BYTES = 1 << 20, /* sent in a row while others wait */
+	FEW_BYTES = 1 << 16, /* with no more than this to send it goes before those who have more */
+	FEW_N = 64, /* segments in a row that go before them */
 	SEVERAL = 2, /* super-segments: when more wait, the first may be short */
 	FIRST_PART = 4, /* of a super-segment's length */
 };
@@ -662,37 +664,55 @@ static bool output_tcb(struct engine *e, struct tcb *t, struct segment *out)
 	return true;
 }
 
+bool tcb_has_little(const struct tcb *t)
+{
+	return seq_ahead(tcb_text_end(t), t->snd.nxt) <= FEW_BYTES;
+}
+
 /* One that has sent may have more. It goes on for a while: who reads that is woken once for all of it, and
  * acknowledges it once, not for each super-segment of many connections. Then the others come first.
  */
-static void take_turns(struct engine *e, struct tcb *t, uint32_t bytes)
+static void go_on(struct engine *e, struct tcb *t, bool few, uint32_t bytes)
 {
-	e->turn_bytes += bytes;
-	if (t->state != ST_CLOSED && e->turn_bytes < TURN_BYTES) {
-		list_prepend(&e->out, &t->out);
+	uint32_t *const row = few ? &e->few_bytes : &e->turn_bytes;
+
+	*row += bytes;
+	if (t->state != ST_CLOSED && *row < (few ? FEW_BYTES : TURN_BYTES)) {
+		list_prepend(few ? &e->out_few : &e->out, &t->out);
 		return;
 	}
-	e->turn_bytes = 0;
+	*row = 0;
 	if (t->state != ST_CLOSED)
 		list_append(&e->out, &t->out);
 }
 
+/* Those with little to send do not wait for the turns of those with much, who have a segment now and then nonetheless. */
+static bool few_are_next(struct engine *e)
+{
+	const bool few = list_first(&e->out_few) && (e->few_n < FEW_N || !list_first(&e->out));
+
+	e->few_n = few && list_first(&e->out) ? e->few_n + 1 : 0;
+	return few;
+}
+
 static bool output_connections(struct engine *e, struct segment *ret_seg)
 {
-	struct link *l;
+	for (;;) {
+		const bool few = few_are_next(e);
+		struct link *const l = list_first(few ? &e->out_few : &e->out);
+		struct tcb *t;
 
-	while ((l = list_first(&e->out))) {
-		struct tcb *t = LINK_OWNER(l, struct tcb, out);
-
+		if (!l)
+			return false;
+		t = LINK_OWNER(l, struct tcb, out);
 		list_remove(l);
 		if (output_tcb(e, t, ret_seg)) {
-			take_turns(e, t, seg_text_len(ret_seg));
+			go_on(e, t, few, seg_text_len(ret_seg));
 			return true;
 		}
-		e->turn_bytes = 0;
+		*(few ? &e->few_bytes : &e->turn_bytes) = 0;
 		rest_if_waiting(e, t);
 	}
-	return false;
 }
 
 /* What strangers are answered and what connections have to say take turns: a flood of SYNs holds nobody up.

@@ -192,7 +192,7 @@ struct tcb {
 	vtime timers[TIMER__COUNT]; /* VTIME_NEVER: off */
 	struct limit challenges;
 
-	struct link out; /* engine.out: something may be sent */
+	struct link out; /* engine.out or engine.out_few: something may be sent */
 	struct link reporting; /* engine.reporting: reports is not 0 */
 	struct aged age; /* listener.half_open in SYN-RECEIVED, engine.time_wait in TIME-WAIT */
 	struct link waiting; /* engine.waiting: for a chunk to send with */
@@ -309,7 +309,9 @@ struct engine {
 	struct runs runs;
 	struct recoveries recoveries;
 	struct link out, reporting, time_wait, waiting;
-	uint32_t turn_bytes; /* sent in a row by the first of `out` */
+	struct link out_few; /* like out, of those that have little to send: they go first */
+	uint32_t turn_bytes, few_bytes; /* sent in a row by the first of out, and of out_few */
+	unsigned few_n; /* segments of out_few in a row, while others wait */
 	struct {
 		bool drop_syn_fin, blackhole;
 		uint8_t ttl, dscp;
@@ -626,6 +628,8 @@ void tcb_ack_now(struct engine *e, struct tcb *t);
 void tcb_challenge(struct engine *e, struct tcb *t);
 /* Is there anything that has not been sent at all? */
 bool tcb_has_unsent(const struct tcb *t);
+/* So little that is not sent yet that nobody waits for it for long. */
+bool tcb_has_little(const struct tcb *t);
 /* What our SYN or SYN-ACK says. */
 void tcb_fill_syn(const struct engine *e, struct tcb *t, struct segment *out);
 /* A place for an answer that no connection gives; all of it is to be filled in. NULL, and counted: the

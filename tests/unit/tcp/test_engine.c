@@ -647,7 +647,7 @@ static uint32_t next_turn(struct talk *t, struct segment *seg, uint16_t *ret_por
 /* Who has much to send goes on for a while, and then the others do. */
 static void test_turns(void **state)
 {
-	enum { TURN = 1 << 19, SUPER = 65536 };
+	enum { TURN = 1 << 20, SUPER = 65536 };
 	const struct engine_config cfg = talk_config();
 	struct tcp_params p = params();
 	static uint8_t buf[5 << 19]; /* two turns of each, and a little */
@@ -679,6 +679,60 @@ static void test_turns(void **state)
 		assert_in_range(next_turn(&t, &seg, &port), TURN, TURN + SUPER);
 		assert_int_not_equal(port, last);
 	}
+	talk_close(&t);
+}
+
+/* Who has little to send goes before those who have much, but a segment of theirs is let in now and then. */
+static void test_little_goes_first(void **state)
+{
+	enum { LITTLE = 65536, IN_A_ROW = 64, MSS = 1448, CONNS = 3 };
+	const struct engine_config cfg = talk_config();
+	struct tcp_params p = params();
+	static uint8_t buf[1 << 20];
+	uint32_t bytes[CONNS] = { 0 };
+	uint16_t port[CONNS];
+	conn_id id[CONNS][2];
+	struct segment seg;
+	struct talk t;
+	unsigned n_before = 0;
+	size_t n;
+
+	p.not_sent_lowat_bytes = p.send_buffer_bytes;
+	p.receive_initial_bytes = p.receive_buffer_bytes;
+	talk_open(&t, &cfg, &cfg);
+	for (unsigned c = 0; c < CONNS; c++) {
+		talk_connect(&t, &p, &p, id[c]);
+		port[c] = status(&t, TALK_A, id[c][TALK_A]).flow.local.port;
+	}
+	for (unsigned i = 0; i < 100 * CONNS; i++)
+		step(&t, id[i % CONNS]);
+	talk_run(&t, 50000);
+	/* The first has much. The others had little when they were put in the row. */
+	for (unsigned c = 0; c < CONNS; c++) {
+		assert_true(status(&t, TALK_A, id[c][TALK_A]).cwnd_bytes > sizeof(buf) / 2);
+		if (c > 0) {
+			assert_int_equal(conn_send(t.e[TALK_A], t.now, id[c][TALK_A], buf, 100, &n),
+					 0);
+			assert_int_equal(n, 100);
+		}
+		assert_int_equal(
+			conn_send(t.e[TALK_A], t.now, id[c][TALK_A], buf, sizeof(buf) / 2, &n), 0);
+		assert_int_equal(n, sizeof(buf) / 2);
+	}
+	for (;; n_before++) {
+		assert_true(engine_output(t.e[TALK_A], t.now, &seg));
+		if (seg.flow.local.port == port[0])
+			break;
+		bytes[seg.flow.local.port == port[1] ? 1 : 2] += seg_text_len(&seg);
+	}
+	assert_int_equal(n_before, IN_A_ROW);
+	assert_in_range(bytes[1], LITTLE, LITTLE + MSS);
+	assert_in_range(bytes[2], MSS, LITTLE);
+	/* Then the second is done with what is little. */
+	while (engine_output(t.e[TALK_A], t.now, &seg) && seg.flow.local.port == port[2])
+		bytes[2] += seg_text_len(&seg);
+	assert_in_range(bytes[2], LITTLE, LITTLE + MSS);
+	assert_int_equal(seg.flow.local.port, port[0]);
 	talk_close(&t);
 }
 
@@ -836,6 +890,7 @@ int main(void)
 		cmocka_unit_test(test_listener_of_ipv6_alone),
 		cmocka_unit_test(test_waiting_for_chunks),
 		cmocka_unit_test(test_turns),
+		cmocka_unit_test(test_little_goes_first),
 		cmocka_unit_test(test_room_for_super_segments),
 		cmocka_unit_test(test_pattern_ahead),
 		cmocka_unit_test(test_direct),
