@@ -197,6 +197,7 @@ static const uint16_t flags[] = {
 	FLAG(snd.ambiguous),
 	FLAG(snd.syn_lost),
 	FLAG(snd.probing),
+	FLAG(snd.pattern),
 	FLAG(ecn.on),
 	FLAG(ecn.asked),
 	FLAG(ecn.echo),
