@@ -31,14 +31,22 @@ static void set(struct filter *f, unsigned word, uint32_t octets)
 	emit(f, BPF_ST, word);
 }
 
-/* The head of each program: how much is kept of a frame that is taken, when its text is read and when it is not. */
+/* The head of each program, of one length: how much is kept of a frame that is taken, when its text is read and when
+ * it is not. What is the other socket's whatever it is ends here: every packet that the machine gets comes by.
+ */
 static void emit_lengths(struct filter *f, uint32_t most, bool longer)
 {
+	enum { BRANCH = 5 };
+
 	emit(f, BPF_LD | BPF_W | BPF_LEN, 0);
-	emit_jump(f, BPF_JMP | BPF_JGT | BPF_K, most, 5, 0);
-	set(f, M_READ, longer ? 0 : accept_all);
-	set(f, M_UNREAD, longer ? 0 : accept_all);
-	emit(f, BPF_JMP | BPF_JA, 4);
+	emit_jump(f, BPF_JMP | BPF_JGT | BPF_K, most, BRANCH, 0);
+	for (unsigned i = 0; longer && i < BRANCH; i++)
+		finish(f, 0);
+	if (!longer) {
+		set(f, M_READ, accept_all);
+		set(f, M_UNREAD, accept_all);
+		emit(f, BPF_JMP | BPF_JA, BRANCH - 1);
+	}
 	set(f, M_READ, longer ? accept_all : 0);
 	set(f, M_UNREAD, longer ? 0 : FILTER_HEADERS);
 }

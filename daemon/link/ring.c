@@ -18,7 +18,8 @@ enum {
 
 static struct tpacket2_hdr *slot(const struct ring *r, uint32_t i)
 {
-	return (struct tpacket2_hdr *)(void *)(r->map + (size_t)i * r->slot_bytes);
+	return (struct tpacket2_hdr *)(void *)(r->map + (size_t)(i / r->group) * r->piece_bytes +
+					       (size_t)(i % r->group) * r->slot_bytes);
 }
 
 static uint32_t status_of(const struct tpacket2_hdr *h)
@@ -31,42 +32,45 @@ uint32_t ring_fits(uint32_t slot_bytes)
 	return slot_bytes - HEAD_MAX;
 }
 
-static int ask_kernel(int fd, uint32_t slot_bytes, uint32_t slots, uint32_t group)
+/* The kernel puts as many slots into a piece as it has room for: `group`, and none on its border. */
+static int ask_kernel(const struct ring *r, uint32_t slots)
 {
-	const struct tpacket_req req = { .tp_block_size = slot_bytes * group,
-					 .tp_block_nr = slots / group,
-					 .tp_frame_size = slot_bytes,
+	const struct tpacket_req req = { .tp_block_size = r->piece_bytes,
+					 .tp_block_nr = slots / r->group,
+					 .tp_frame_size = r->slot_bytes,
 					 .tp_frame_nr = slots };
 
-	return setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)) ? -errno : 0;
+	return setsockopt(r->fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)) ? -errno : 0;
 }
 
-int ring_init(struct ring *r, int fd, uint32_t slot_bytes, uint32_t slots, uint32_t group)
+int ring_init(struct ring *r, int fd, uint32_t slot_bytes, uint32_t slots, uint32_t piece_bytes)
 {
+	const uint32_t group = piece_bytes / slot_bytes;
 	const int version = TPACKET_V2;
 	void *map;
 	int rc;
 
-	*r = (struct ring){ .fd = fd, .slot_bytes = slot_bytes };
+	*r = (struct ring){
+		.fd = fd, .slot_bytes = slot_bytes, .piece_bytes = piece_bytes, .group = group
+	};
 	if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof(version)))
 		return -errno;
 	for (;; slots /= 2) {
 		slots -= slots % group;
 		if (slots == 0)
 			return -ENOMEM;
-		rc = ask_kernel(fd, slot_bytes, slots, group);
+		rc = ask_kernel(r, slots);
 		if (rc != -ENOMEM)
 			break;
 	}
 	if (rc)
 		return rc;
 	/* The kernel has the memory already: populated, it is counted as ours from the beginning. */
-	map = mmap(NULL, (size_t)slots * slot_bytes, PROT_READ | PROT_WRITE,
-		   MAP_SHARED | MAP_POPULATE, fd, 0);
+	r->map_bytes = (size_t)(slots / group) * piece_bytes;
+	map = mmap(NULL, r->map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (map == MAP_FAILED)
 		return -errno;
 	r->map = map;
-	r->map_bytes = (size_t)slots * slot_bytes;
 	r->slots_n = slots;
 	return 0;
 }

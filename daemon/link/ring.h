@@ -15,6 +15,7 @@ struct ring {
 	uint8_t *map; /* owned; NULL: there is none */
 	size_t map_bytes;
 	uint32_t slot_bytes, slots_n;
+	uint32_t piece_bytes, group; /* of memory in one piece; slots in it */
 	uint32_t next; /* the slot that is filled next, as far as we know */
 	uint32_t held; /* slots before it that were taken and not given back */
 	uint64_t taken; /* packets taken; the last one's number is that */
@@ -31,11 +32,11 @@ struct ring_packet {
 	uint64_t at_ns; /* CLOCK_REALTIME, when it came */
 };
 
-/* Makes it for a socket with PACKET_VNET_HDR set, before bind(). slots of slot_bytes, a multiple of
- * 16, `group` of them in one piece of memory, whose size is to be a multiple of a page's. Where memory
- * is short, half as many slots, and so on. -Exxx.
+/* Makes it for a socket with PACKET_VNET_HDR set, before bind(). slots of slot_bytes, a multiple of 16, in pieces of
+ * memory of piece_bytes, a multiple of a page's; fewer slots when the last piece would not be full. Where memory is
+ * short, half as many slots, and so on. -Exxx.
  */
-int ring_init(struct ring *r, int fd, uint32_t slot_bytes, uint32_t slots, uint32_t group);
+int ring_init(struct ring *r, int fd, uint32_t slot_bytes, uint32_t slots, uint32_t piece_bytes);
 void ring_fini(struct ring *r);
 /* Does a packet wait? */
 bool ring_ready(const struct ring *r);
