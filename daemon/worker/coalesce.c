@@ -11,17 +11,26 @@ static uint32_t patience(const struct coalesce *c)
 	return c->patience ? c->patience : COALESCE_TRY;
 }
 
+static uint32_t first(const struct coalesce *c)
+{
+	return c->first_us ? c->first_us : COALESCE_MIN_US;
+}
+
 static void less(struct coalesce *c)
 {
-	c->delay_us /= 2;
+	const bool never_paid = c->delay_us <= first(c);
+
+	c->delay_us = never_paid ? 0 : c->delay_us / 2;
 	if (c->delay_us >= COALESCE_MIN_US)
 		return;
 	c->delay_us = 0;
+	c->first_us = at_most(first(c) * 2, COALESCE_FIRST_MAX_US);
 	c->patience = at_most(patience(c) * 4, COALESCE_TRY_MAX);
 }
 
 static void more(struct coalesce *c)
 {
+	c->first_us = COALESCE_MIN_US;
 	c->patience = COALESCE_TRY;
 	c->delay_us = at_most(c->delay_us * 2, c->max_us);
 }
@@ -33,21 +42,21 @@ void coalesce_waited(struct coalesce *c, bool came)
 		less(c);
 }
 
-void coalesce_took(struct coalesce *c, uint32_t frames, uint64_t bytes, uint64_t tail_us)
+void coalesce_took(struct coalesce *c, const struct coalesce_load *load)
 {
-	const bool is_busy = frames >= COALESCE_FRAMES || bytes >= COALESCE_BYTES;
+	const bool much = load->frames >= COALESCE_FRAMES || load->bytes >= COALESCE_BYTES;
 
-	if (c->waited && is_busy && tail_us * 2 <= c->delay_us)
+	if (c->waited && much && load->tail_us * 2 <= c->delay_us)
 		more(c);
 	else if (c->waited)
 		less(c);
 	c->waited = false;
-	if (!is_busy) {
+	if (!much && !load->mixed) {
 		c->busy -= c->busy > 0;
 		return;
 	}
 	if (!c->delay_us && ++c->busy >= patience(c)) {
 		c->busy = 0;
-		c->delay_us = at_most(COALESCE_MIN_US, c->max_us);
+		c->delay_us = at_most(first(c), c->max_us);
 	}
 }

@@ -5,7 +5,8 @@
  *
  * Whether it pays is seen by when the last packet came in the time that was waited. If it came near the end, more
  * comes all the time: the delay doubles. If it came early, or none did, the peer waits for our answer, and the
- * delay only holds it up: it halves, down to none, and is not tried again for a while, each time a longer one.
+ * delay only holds it up: it halves, down to none, and is not tried again for a while, each time a longer one. The next
+ * try is longer as well: packets that come one by one, each of another flow, are too few in a short one.
  */
 #pragma once
 #include <stdbool.h>
@@ -13,7 +14,8 @@
 
 enum {
 	COALESCE_MIN_US = 8, /* the first delay */
-	/* One wakeup had so much: the worker is busy. One who asks and waits for an answer never is. */
+	COALESCE_FIRST_MAX_US = 32, /* when shorter ones did not pay */
+	/* One wakeup had so much: the worker is busy. One who asks and waits for an answer never makes it so. */
 	COALESCE_FRAMES = 2,
 	COALESCE_BYTES = 32768,
 	/* Busy wakeups before a delay is tried. */
@@ -25,6 +27,7 @@ enum {
 struct coalesce {
 	uint32_t max_us; /* the longest delay; 0: there is never one */
 	uint32_t delay_us; /* to be waited after this wakeup; 0: none */
+	uint32_t first_us; /* the next one that is tried; 0: COALESCE_MIN_US */
 	uint32_t busy; /* wakeups, more than others, since a delay was tried */
 	uint32_t patience; /* so many of them before the next is; 0: COALESCE_TRY */
 	bool waited; /* delay_us, and something came meanwhile */
@@ -32,5 +35,13 @@ struct coalesce {
 
 /* delay_us was waited. Did anything come? */
 void coalesce_waited(struct coalesce *c, bool came);
-/* A wakeup took so much, but not nothing, the last of it `tail_us` before it began: 0 when more came meanwhile. */
-void coalesce_took(struct coalesce *c, uint32_t frames, uint64_t bytes, uint64_t tail_us);
+/* What a wakeup took: not nothing. */
+struct coalesce_load {
+	uint32_t frames;
+	uint64_t bytes;
+	uint64_t
+		tail_us; /* the last of it came so long before the wakeup began; 0 when more came meanwhile */
+	bool mixed; /* not all from whom the last one of the wakeup before was */
+};
+
+void coalesce_took(struct coalesce *c, const struct coalesce_load *load);

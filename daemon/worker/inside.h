@@ -147,11 +147,9 @@ struct worker {
 	} gathered; /* bits of the flows that have segments in that link's batch */
 	bool more; /* frames may be waiting that no event will tell of */
 	unsigned taken; /* frames by the last receive(); at least 1 */
-	struct {
-		uint32_t frames;
-		uint64_t bytes;
-		uint64_t last_us; /* CLOCK_REALTIME, when the last of them came */
-	} came; /* and coalesce was not told yet */
+	struct coalesce_load came; /* and coalesce was not told yet */
+	uint64_t came_last_us; /* CLOCK_REALTIME, when the last of that came */
+	uint16_t came_from; /* the remote port of the last segment: who sent it, well enough */
 	struct coalesce coalesce;
 	unsigned unexpired; /* frames since timers were looked at */
 	bool ended; /* leave the loop */

@@ -133,6 +133,8 @@ static void take_frame(struct worker *w, const struct frame *f)
 	if (f->headers_only && seg.spans_n)
 		seg.text[0].base = unread_text;
 	seg.piece_bytes = f->piece_bytes;
+	w->came.mixed |= seg.flow.remote.port != w->came_from;
+	w->came_from = seg.flow.remote.port;
 	take_segment(w, &seg, f->ifindex, f->loan);
 }
 
@@ -149,7 +151,7 @@ int worker_receive(struct worker *w)
 	for (int i = 0; i < n; i++) {
 		w->came.frames++;
 		w->came.bytes += frames[i].len;
-		w->came.last_us = frames[i].at_us;
+		w->came_last_us = frames[i].at_us;
 		take_frame(w, &frames[i]);
 	}
 	engine_recall(w->engine, w->packet->ops->recalls(w->packet));

@@ -222,11 +222,11 @@ static void wait_for_more(struct worker *w)
 	const uint64_t now_us = w->host.realtime_us;
 	struct timespec delay = { 0 };
 
+	if (!w->more && w->came_last_us < now_us)
+		w->came.tail_us = now_us - w->came_last_us;
 	if (w->came.frames)
-		coalesce_took(&w->coalesce, w->came.frames, w->came.bytes,
-			      w->more || w->came.last_us > now_us ? 0 : now_us - w->came.last_us);
-	w->came.frames = 0;
-	w->came.bytes = 0;
+		coalesce_took(&w->coalesce, &w->came);
+	w->came = (struct coalesce_load){ 0 };
 	delay.tv_nsec = w->coalesce.delay_us * 1000L;
 	if (!delay.tv_nsec || w->again || w->more || w->ended || w->packet->ops->waits(w->packet) ||
 	    vtime_before(w->armed, vtime_add(w->host.now, 2 * w->coalesce.delay_us)))

@@ -11,12 +11,19 @@
 
 enum { MAX_US = 64, SUPER = 65226 };
 
+static void took(struct coalesce *c, uint32_t frames, uint64_t bytes, uint64_t tail_us)
+{
+	const struct coalesce_load load = { .frames = frames, .bytes = bytes, .tail_us = tail_us };
+
+	coalesce_took(c, &load);
+}
+
 /* One of a peer that sends all the time: what was waited for came until the end. */
 static void took_a_lot(struct coalesce *c)
 {
 	if (c->delay_us)
 		coalesce_waited(c, true);
-	coalesce_took(c, 1, SUPER, 0);
+	took(c, 1, SUPER, 0);
 }
 
 /* One of a peer that sends so much and waits for the ACK. */
@@ -24,7 +31,7 @@ static void took_a_window(struct coalesce *c)
 {
 	if (c->delay_us)
 		coalesce_waited(c, false);
-	coalesce_took(c, 2, 2 * SUPER, 1);
+	took(c, 2, 2 * SUPER, 1);
 }
 
 /* How many wakeups there are before one is waited after; 0: none of n. */
@@ -61,7 +68,7 @@ static void one_question_at_a_time_is_never_waited_after(void **state)
 	struct coalesce c = { .max_us = MAX_US };
 
 	for (unsigned i = 0; i < 100000; i++) {
-		coalesce_took(&c, 1, 1500, i % 50);
+		took(&c, 1, 1500, i % 50);
 		assert_int_equal(c.delay_us, 0);
 	}
 }
@@ -71,7 +78,7 @@ static void several_packets_at_a_time_are(void **state)
 	struct coalesce c = { .max_us = MAX_US };
 
 	for (unsigned i = 0; i < COALESCE_TRY; i++)
-		coalesce_took(&c, COALESCE_FRAMES, 120, 0);
+		took(&c, COALESCE_FRAMES, 120, 0);
 	assert_int_equal(c.delay_us, COALESCE_MIN_US);
 }
 
@@ -96,6 +103,61 @@ static void one_that_goes_on_later_is_found_out_sooner(void **state)
 	assert_int_equal(c.patience, COALESCE_TRY);
 }
 
+/* Packets of many flows come every now and then, one by one: a short delay is too short for them. */
+static void many_flows_are_waited_for_once_the_delay_is_long_enough(void **state)
+{
+	const struct coalesce_load one = { .frames = 1, .bytes = 66, .mixed = true };
+	struct coalesce c = { .max_us = MAX_US };
+	unsigned wakeups = 0, failed = 0;
+
+	while (c.delay_us < MAX_US) {
+		/* One in 12 us. */
+		const uint32_t delay = c.delay_us;
+		const struct coalesce_load some = { .frames = delay / 12,
+						    .bytes = 66,
+						    .mixed = true };
+
+		assert_true(wakeups++ < 200);
+		if (delay)
+			coalesce_waited(&c, some.frames);
+		coalesce_took(&c, some.frames ? &some : &one);
+		failed += delay && !c.delay_us;
+	}
+	assert_int_equal(failed, 2); /* of 8 us, and of 16 */
+	assert_int_equal(c.first_us, COALESCE_MIN_US);
+}
+
+static void the_first_delay_has_an_end_and_the_limit_is_kept(void **state)
+{
+	const struct coalesce_load one = { .frames = 1, .bytes = 66, .mixed = true };
+
+	for (uint32_t max = 0; max < 2 * COALESCE_FIRST_MAX_US; max += 4) {
+		struct coalesce c = { .max_us = max };
+		uint32_t longest = 0;
+
+		for (unsigned i = 0; i < 20000; i++) {
+			if (c.delay_us)
+				coalesce_waited(&c, false);
+			coalesce_took(&c, &one);
+			longest = c.delay_us > longest ? c.delay_us : longest;
+		}
+		assert_int_equal(longest,
+				 max < COALESCE_FIRST_MAX_US ? max : COALESCE_FIRST_MAX_US);
+	}
+}
+
+static void connections_one_after_the_other_are_not_waited_after(void **state)
+{
+	struct coalesce c = { .max_us = MAX_US };
+
+	for (unsigned i = 0; i < 100000; i++) {
+		const struct coalesce_load load = { .frames = 1, .bytes = 66, .mixed = i % 4 == 0 };
+
+		coalesce_took(&c, &load);
+		assert_int_equal(c.delay_us, 0);
+	}
+}
+
 static void what_came_early_in_a_delay_halves_it(void **state)
 {
 	struct coalesce c = { .max_us = MAX_US };
@@ -103,10 +165,10 @@ static void what_came_early_in_a_delay_halves_it(void **state)
 	while (c.delay_us < MAX_US)
 		took_a_lot(&c);
 	coalesce_waited(&c, true);
-	coalesce_took(&c, 4, 4 * SUPER, MAX_US / 2 + 1);
+	took(&c, 4, 4 * SUPER, MAX_US / 2 + 1);
 	assert_int_equal(c.delay_us, MAX_US / 2);
 	coalesce_waited(&c, true);
-	coalesce_took(&c, 4, 4 * SUPER, MAX_US / 4);
+	took(&c, 4, 4 * SUPER, MAX_US / 4);
 	assert_int_equal(c.delay_us, MAX_US);
 }
 
@@ -117,12 +179,12 @@ static void little_in_a_delay_halves_it_whenever_it_came(void **state)
 	while (c.delay_us < MAX_US)
 		took_a_lot(&c);
 	coalesce_waited(&c, true);
-	coalesce_took(&c, 1, 66, 0);
+	took(&c, 1, 66, 0);
 	assert_int_equal(c.delay_us, MAX_US / 2);
 	for (unsigned i = 0; c.delay_us; i++) {
 		assert_true(i < 8);
 		coalesce_waited(&c, false);
-		coalesce_took(&c, 1, 66, 0);
+		took(&c, 1, 66, 0);
 	}
 }
 
@@ -131,7 +193,7 @@ static void busy_wakeups_between_quiet_ones_are_no_stream(void **state)
 	struct coalesce c = { .max_us = MAX_US };
 
 	for (unsigned i = 0; i < 10000; i++) {
-		coalesce_took(&c, 1, i % 2 ? SUPER : 66, 0);
+		took(&c, 1, i % 2 ? SUPER : 66, 0);
 		assert_int_equal(c.delay_us, 0);
 	}
 }
@@ -157,6 +219,9 @@ int main(void)
 		cmocka_unit_test(several_packets_at_a_time_are),
 		cmocka_unit_test(a_sender_that_waits_for_us_is_held_up_ever_more_seldom),
 		cmocka_unit_test(one_that_goes_on_later_is_found_out_sooner),
+		cmocka_unit_test(many_flows_are_waited_for_once_the_delay_is_long_enough),
+		cmocka_unit_test(the_first_delay_has_an_end_and_the_limit_is_kept),
+		cmocka_unit_test(connections_one_after_the_other_are_not_waited_after),
 		cmocka_unit_test(what_came_early_in_a_delay_halves_it),
 		cmocka_unit_test(little_in_a_delay_halves_it_whenever_it_came),
 		cmocka_unit_test(busy_wakeups_between_quiet_ones_are_no_stream),
