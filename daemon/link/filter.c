@@ -21,62 +21,39 @@ enum {
 };
 
 /* Scratch words: the destination port and address of the packet at hand. */
-enum { M_PORT = 0, M_ADDR = 1, M_READ = 5, M_UNREAD = 6 };
-
-static const uint32_t accept_all = UINT32_MAX; /* octets to keep */
-
-static void set(struct filter *f, unsigned word, uint32_t octets)
-{
-	emit(f, BPF_LD | BPF_IMM, octets);
-	emit(f, BPF_ST, word);
-}
-
-/* The head of each program, of one length: how much is kept of a frame that is taken, when its text is read and when
- * it is not. What is the other socket's whatever it is ends here: every packet that the machine gets comes by.
- */
-static void emit_lengths(struct filter *f, uint32_t most, bool longer)
-{
-	enum { BRANCH = 5 };
-
-	emit(f, BPF_LD | BPF_W | BPF_LEN, 0);
-	emit_jump(f, BPF_JMP | BPF_JGT | BPF_K, most, BRANCH, 0);
-	for (unsigned i = 0; longer && i < BRANCH; i++)
-		finish(f, 0);
-	if (!longer) {
-		set(f, M_READ, accept_all);
-		set(f, M_UNREAD, accept_all);
-		emit(f, BPF_JMP | BPF_JA, BRANCH - 1);
-	}
-	set(f, M_READ, longer ? accept_all : 0);
-	set(f, M_UNREAD, longer ? 0 : FILTER_HEADERS);
-}
+enum { M_PORT = 0, M_ADDR = 1 };
 
 /* Further than any jump: one that emit_tails() has to aim. */
 enum { AIMLESS = 1 << 30 };
 
-/* Takes the frame, as word says, M_READ or M_UNREAD: by a jump to the program's tails. */
-static void take(struct filter *f, unsigned word)
+/* The ends of a program that take the frame. */
+enum tail { READ, UNREAD };
+
+static void take(struct filter *f, enum tail tail)
 {
-	emit(f, BPF_JMP | BPF_JA, AIMLESS + word);
+	emit(f, BPF_JMP | BPF_JA, AIMLESS + tail);
 }
 
-static void emit_tails(struct filter *f)
+static void emit_tails(struct filter *f, uint32_t most)
 {
 	const unsigned end = f->n;
+	unsigned at[2];
 
-	for (unsigned word = M_READ; word <= M_UNREAD; word++) {
-		emit(f, BPF_LD | BPF_MEM, word);
-		emit(f, BPF_RET | BPF_A, 0);
-	}
+	at[UNREAD] = f->n;
+	emit(f, BPF_LD | BPF_W | BPF_LEN, 0);
+	emit_jump(f, BPF_JMP | BPF_JGT | BPF_K, most, 0, 1);
+	finish(f, FILTER_HEADERS);
+	at[READ] = f->n;
+	finish(f, UINT32_MAX);
 	for (unsigned i = 0; i < end && !f->too_long; i++)
 		if (f->insn[i].code == (BPF_JMP | BPF_JA) && f->insn[i].k >= AIMLESS)
-			f->insn[i].k = end + 2 * (f->insn[i].k - AIMLESS - M_READ) - i - 1;
+			f->insn[i].k = at[f->insn[i].k - AIMLESS] - i - 1;
 }
 
 static void take_when(struct filter *f, bool ours)
 {
 	if (ours)
-		take(f, M_READ);
+		take(f, READ);
 	else
 		finish(f, 0);
 }
@@ -97,7 +74,7 @@ static void emit_owned(struct filter *f, uint16_t min, uint16_t max, const uint8
 		emit(f, BPF_LD | BPF_MEM, M_ADDR + i);
 		emit_jump(f, BPF_JMP | BPF_JEQ | BPF_K, ntohl(w), 0, rest - 2 * (i + 1));
 	}
-	take(f, unread ? M_UNREAD : M_READ);
+	take(f, unread ? UNREAD : READ);
 }
 
 /* Does the entry concern this family at all? */
@@ -252,7 +229,7 @@ static void emit_ip6(struct filter *f, const struct link_owned *owned, size_t n,
 		block = when(f, IPPROTO_ICMPV6);
 		load_ip(f, BPF_B, 40);
 		emit_jump(f, BPF_JMP | BPF_JEQ | BPF_K, TYPE_SOLICITATION, 0, 1);
-		take(f, M_READ);
+		take(f, READ);
 		load_ip(f, BPF_B, 6);
 		when_end(f, block);
 	}
@@ -296,14 +273,13 @@ void filter_build_none(struct filter *ret_filter)
 }
 
 int filter_build(const struct link_owned *owned, size_t n, bool neigh, enum filter_level level,
-		 struct filter *ret_filter)
+		 uint32_t most, struct filter *ret_filter)
 {
 	struct filter *f = ret_filter;
 	unsigned block;
 
 	f->n = 0;
 	f->too_long = false;
-	emit_lengths(f, UINT32_MAX, false);
 	emit_vlan(f);
 	load_fact(f, SKF_AD_PKTTYPE);
 	refuse(f, BPF_JGT, PACKET_MULTICAST); /* another host's, or outgoing */
@@ -318,19 +294,10 @@ int filter_build(const struct link_owned *owned, size_t n, bool neigh, enum filt
 		require(f, BPF_JEQ, ETH_P_ARP);
 		load_ip(f, BPF_H, 6);
 		require(f, BPF_JEQ, 1); /* a request */
-		take(f, M_READ);
+		take(f, READ);
 	} else {
 		finish(f, 0);
 	}
-	emit_tails(f);
+	emit_tails(f, most);
 	return f->too_long ? -E2BIG : 0;
-}
-
-void filter_by_length(struct filter *f, uint32_t most, bool longer)
-{
-	const unsigned n = f->n;
-
-	f->n = 0;
-	emit_lengths(f, most, longer);
-	f->n = n;
 }

@@ -26,10 +26,7 @@ struct filter {
 
 /* A program that drops everything. */
 void filter_build_none(struct filter *ret_filter);
-/* Takes frames of any length, whole; see filter_by_length(). 0; -E2BIG: too long at this level. */
+/* Takes frames whole, but for those of more than `most` octets whose text nobody looks at: their headers. 0; -E2BIG:
+ * too long at this level. */
 int filter_build(const struct link_owned *owned, size_t n, bool neigh, enum filter_level level,
-		 struct filter *ret_filter);
-/* Parts what filter_build()'s program takes by the octets of a frame: those of at most `most`, and the headers of
- * longer ones whose text nobody looks at; or, `longer`, the other ones. Nothing is taken twice. It may be parted
- * again. */
-void filter_by_length(struct filter *f, uint32_t most, bool longer);
+		 uint32_t most, struct filter *ret_filter);

@@ -17,7 +17,7 @@
 
 struct link;
 
-enum { LINK_FDS = 2, LINK_PACKET_MAX = 65535 };
+enum { LINK_PACKET_MAX = 65535 };
 
 /* A received packet. data is borrowed until release() gives it back. */
 struct frame {
@@ -52,7 +52,7 @@ struct frame_out {
 
 struct link_counters {
 	uint64_t frames_in, bytes_in, frames_out, bytes_out;
-	uint64_t kernel_drops; /* the ring was full */
+	uint64_t kernel_drops; /* the ring was full, or the queue of large packets */
 	uint64_t truncated; /* longer than our buffers */
 	uint64_t headers_only; /* of frames_in: their text was not copied */
 	uint64_t ignored; /* by a kind of interface that we do not speak */
@@ -81,9 +81,9 @@ enum { LINK_TAKE_BYTES = 1 << 18 };
 
 struct link_ops {
 	const char *name; /* "packet", "rawip" */
-	/* Descriptors that poll readable when receive() has something. Their number; 0: never receives.
-	 * With EPOLLET they tell of what comes after they were last asked: receive until it has less. */
-	unsigned (*fds)(const struct link *l, int ret_fds[LINK_FDS]);
+	/* A descriptor that polls readable when receive() has something; -1: it never has.
+	 * With EPOLLET it tells of what comes after it was last asked: receive until it has less. */
+	int (*fd)(const struct link *l);
 	/* Up to max frames into ret_frames, in the order they came, and no more once there are LINK_TAKE_BYTES
 	 * of them. *ret_more: others may wait. -Exxx: the link is broken. */
 	int (*receive)(struct link *l, struct frame *ret_frames, unsigned max, bool *ret_more);
@@ -120,7 +120,7 @@ struct fanout_group {
 /* Links that part among them what arrives, each flow to one: the n-th that is made is worker n's. */
 struct link_group {
 	struct steer steer; /* workers and key */
-	struct fanout_group groups[LINK_FDS]; /* the kernel's part; zeros before the first link */
+	struct fanout_group group; /* the kernel's part; zeros before the first link */
 };
 
 /* All interfaces, those that appear later included. Frames sent by this machine are ignored; so are

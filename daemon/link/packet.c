@@ -2,10 +2,9 @@
 /* AF_PACKET with PACKET_VNET_HDR: packet(7). A 10-octet virtio header in front of every frame says what
  * the kernel has done, or is to do: checksum and segmentation, so that 64 KiB cross in one piece.
  *
- * Two sockets on all interfaces receive, each into a ring of its own: one the packets of ordinary size,
- * in many small slots, the other the super-segments, in few large ones. Their filters see to it by the
- * packet's length. Of a super-segment for a port where nobody looks at text, the headers alone are taken, into
- * a small slot. What the kernel stamped first is taken first, so that packets keep their order.
+ * One socket on all interfaces receives into a ring of many small slots. What is too large for one, a super-segment
+ * most of all, waits whole on the socket besides. Of one for a port where nobody looks at text the headers alone are
+ * taken.
  * Sending is sendmsg and sendmmsg: rings cost more there.
  */
 #include "link.h"
@@ -28,8 +27,7 @@
 #include "fanout.h"
 #include "filter.h"
 #include "ring.h"
-
-enum { SMALL, LARGE, RINGS };
+#include "whole.h"
 
 enum {
 	VNET = sizeof(struct virtio_net_hdr),
@@ -40,21 +38,17 @@ enum {
 	CTL_CWR_BIT = 0x80,
 };
 
-/* Slots of the rings. Pieces of memory are near powers of two, as which the kernel hands them out. A small slot is an
- * odd number of cache lines: what is read of each, its first lines, is then in all sets of a cache, not in a few.
+/* The ring. Its memory is in powers of two, as which the kernel hands it out. A slot is an odd number of cache lines: what
+ * is read of each, its first lines, is then in all sets of a cache, not in a few.
  */
-static const struct {
-	uint32_t bytes, n, piece_bytes;
-} slots[RINGS] = {
-	[SMALL] = { 27 * 64, 4096, 16 * 4096 },
-	[LARGE] = { 17 * 4096, 255, 255 * 4096 },
-};
+enum { SLOT_BYTES = 27 * 64, SLOTS = 4096, PIECE_BYTES = 16 * 4096 };
 
 struct packet_link {
 	struct link link;
-	int fds[RINGS];
+	int fd;
 	int tx_fd; /* receives nothing: what waits for input is not woken by output */
-	struct ring rings[RINGS];
+	struct ring ring;
+	struct wholes wholes;
 	struct link_counters counters;
 	struct batch tx;
 };
@@ -64,12 +58,9 @@ static struct packet_link *self(struct link *l)
 	return (struct packet_link *)l;
 }
 
-static unsigned packet_fds(const struct link *l, int ret_fds[LINK_FDS])
+static int packet_fd(const struct link *l)
 {
-	const struct packet_link *p = (const struct packet_link *)l;
-
-	memcpy(ret_fds, p->fds, sizeof(p->fds));
-	return RINGS;
+	return ((const struct packet_link *)l)->fd;
 }
 
 /* Octets of link header that frames of this kind of interface have; -1: a kind we do not speak. */
@@ -120,8 +111,12 @@ static bool accept_frame(struct packet_link *p, const struct ring_packet *got, s
 	uint32_t skip = (uint32_t)header;
 
 	ret->headers_only = got->len == FILTER_HEADERS && got->wire_len > got->len;
-	if (got->wire_len > (ret->headers_only ? LINK_PACKET_MAX + skip : got->len)) {
+	if (got->wire_len > LINK_PACKET_MAX + ETH_HLEN) {
 		p->counters.truncated++; /* BIG TCP on an interface where someone allowed it */
+		return false;
+	}
+	if (got->wire_len > got->len && !ret->headers_only) {
+		p->counters.kernel_drops++; /* too much was queued */
 		return false;
 	}
 	if (header < 0 || got->len < (uint32_t)header) {
@@ -148,73 +143,61 @@ static bool accept_frame(struct packet_link *p, const struct ring_packet *got, s
 	return true;
 }
 
-/* The ring whose packet came first, and that packet; NULL: nothing waits. */
-static struct ring *first_packet(struct packet_link *p, struct ring_packet *ret)
-{
-	struct ring *const small = &p->rings[SMALL], *const large = &p->rings[LARGE];
-	bool has_small = ring_ready(small), has_large = ring_ready(large);
-	struct ring_packet other;
-
-	/* Who was looked at first may have got one meanwhile, that came before the one now seen. */
-	if (has_large && !has_small)
-		has_small = ring_ready(small);
-	if (!has_small && !has_large)
-		return NULL;
-	ring_peek(has_small ? small : large, ret);
-	if (!has_small || !has_large)
-		return has_small ? small : large;
-	ring_peek(large, &other);
-	if (ret->at_ns <= other.at_ns)
-		return small;
-	*ret = other;
-	return large;
-}
-
 static void packet_release(struct link *l, uint64_t first_kept)
 {
 	struct packet_link *p = self(l);
 
-	ring_release(&p->rings[SMALL], 0);
-	ring_release(&p->rings[LARGE], first_kept);
+	ring_release(&p->ring);
+	wholes_release(&p->wholes, first_kept);
 }
 
-/* Three quarters may be kept, and one when the others are needed for what comes. */
+/* Three quarters may be kept: one more batch finds room. */
 static uint64_t packet_recalls(const struct link *l)
 {
-	const struct ring *const r = &((const struct packet_link *)l)->rings[LARGE];
-	const uint32_t quarter = r->slots_n / 4;
-	uint32_t most = quarter;
+	const struct wholes *const w = &((const struct packet_link *)l)->wholes;
+	const uint32_t most = WHOLES_MAX * 3 / 4;
 
-	if (r->held <= most)
-		return 0;
-	if (!ring_waits(r, quarter / 2))
-		most = 3 * quarter;
-	return r->held > most ? r->taken - most : 0;
+	return w->held > most ? w->taken - most : 0;
+}
+
+/* The packet that waits, whole. False: it is lost. */
+static bool whole_packet(struct packet_link *p, struct ring_packet *ret)
+{
+	ring_peek(&p->ring, ret);
+	if (!ret->queued || wholes_take(&p->wholes, ret))
+		return true;
+	p->counters.kernel_drops++;
+	return false;
 }
 
 static int packet_receive(struct link *l, struct frame *ret_frames, unsigned max, bool *ret_more)
 {
 	struct packet_link *p = self(l);
-	struct ring_packet got;
-	struct ring *from;
 	uint32_t bytes = 0;
 	unsigned found = 0;
+	bool room;
 
 	/* What is not for us takes no turns: the slots bound it. */
-	while (found < max && bytes < LINK_TAKE_BYTES && (from = first_packet(p, &got))) {
-		ring_take(from);
-		ret_frames[found].loan = from == &p->rings[LARGE] ? from->taken : 0;
-		found += accept_frame(p, &got, &ret_frames[found]);
+	while ((room = found < max && bytes < LINK_TAKE_BYTES && wholes_have_room(&p->wholes)) &&
+	       ring_ready(&p->ring)) {
+		struct frame *const f = &ret_frames[found];
+		struct ring_packet got;
+		const bool here = whole_packet(p, &got);
+
+		ring_take(&p->ring);
+		if (!here)
+			continue;
+		f->loan = got.queued ? p->wholes.taken : 0;
+		found += accept_frame(p, &got, f);
 		bytes += got.len;
 	}
-	*ret_more = found == max || bytes >= LINK_TAKE_BYTES;
+	*ret_more = !room;
 	return (int)found;
 }
 
-/* Of the small ones: what is large is text, of which a window bounds how much comes. */
 static enum link_pressure packet_pressure(const struct link *l)
 {
-	const struct ring *const r = &((const struct packet_link *)l)->rings[SMALL];
+	const struct ring *const r = &((const struct packet_link *)l)->ring;
 
 	if (!ring_waits(r, r->slots_n / 4))
 		return LINK_EASY;
@@ -223,9 +206,7 @@ static enum link_pressure packet_pressure(const struct link *l)
 
 static bool packet_waits(const struct link *l)
 {
-	const struct packet_link *const p = (const struct packet_link *)l;
-
-	return ring_ready(&p->rings[SMALL]) || ring_ready(&p->rings[LARGE]);
+	return ring_ready(&((const struct packet_link *)l)->ring);
 }
 
 static bool packet_has_room(const struct link *l)
@@ -332,21 +313,6 @@ static void join_all(int fd, const struct link_owned *owned, size_t n)
 		if_freenameindex(list);
 }
 
-/* Each ring's share of what the filter accepts. */
-static int attach_by_length(struct packet_link *p, const struct filter *f)
-{
-	const uint32_t most = ring_fits(slots[SMALL].bytes);
-	int rc = 0;
-
-	for (unsigned i = 0; i < RINGS && !rc; i++) {
-		struct filter part = *f;
-
-		filter_by_length(&part, most, i == LARGE);
-		rc = attach(p->fds[i], &part);
-	}
-	return rc;
-}
-
 static int packet_set_owned(struct link *l, const struct link_owned *owned, size_t n, bool neigh)
 {
 	struct packet_link *p = self(l);
@@ -356,27 +322,25 @@ static int packet_set_owned(struct link *l, const struct link_owned *owned, size
 	/* -ENOMEM: within the kernel's length, above net.core.optmem_max. */
 	for (int level = FILTER_EXACT; level < FILTER__COUNT && (rc == -E2BIG || rc == -ENOMEM);
 	     level++) {
-		rc = filter_build(owned, n, neigh, (enum filter_level)level, &f);
+		rc = filter_build(owned, n, neigh, (enum filter_level)level, ring_fits(SLOT_BYTES),
+				  &f);
 		if (!rc)
-			rc = attach_by_length(p, &f);
+			rc = attach(p->fd, &f);
 	}
 	if (!rc && neigh)
-		join_all(p->fds[SMALL], owned, n);
+		join_all(p->fd, owned, n);
 	return rc;
 }
 
 static void packet_counters(struct link *l, struct link_counters *ret_counters)
 {
 	struct packet_link *p = self(l);
+	struct tpacket_stats st;
+	socklen_t len = sizeof(st);
 
-	for (unsigned i = 0; i < RINGS; i++) {
-		struct tpacket_stats st;
-		socklen_t len = sizeof(st);
-
-		/* Reading it sets the kernel's count to zero. */
-		if (!getsockopt(p->fds[i], SOL_PACKET, PACKET_STATISTICS, &st, &len))
-			p->counters.kernel_drops += st.tp_drops;
-	}
+	/* Reading it sets the kernel's count to zero. */
+	if (!getsockopt(p->fd, SOL_PACKET, PACKET_STATISTICS, &st, &len))
+		p->counters.kernel_drops += st.tp_drops;
 	*ret_counters = p->counters;
 }
 
@@ -386,11 +350,10 @@ static void packet_free(struct link *l)
 
 	if (!l)
 		return;
-	for (unsigned i = 0; i < RINGS; i++) {
-		ring_fini(&p->rings[i]);
-		if (p->fds[i] >= 0)
-			(void)close(p->fds[i]);
-	}
+	ring_fini(&p->ring);
+	wholes_fini(&p->wholes);
+	if (p->fd >= 0)
+		(void)close(p->fd);
 	if (p->tx_fd >= 0)
 		(void)close(p->tx_fd);
 	free(p);
@@ -398,7 +361,7 @@ static void packet_free(struct link *l)
 
 static const struct link_ops packet_ops = {
 	.name = "packet",
-	.fds = packet_fds,
+	.fd = packet_fd,
 	.receive = packet_receive,
 	.pressure = packet_pressure,
 	.waits = packet_waits,
@@ -447,33 +410,34 @@ static int open_socket(struct errmsg *ret_err)
 	return fd;
 }
 
-static int setup_ring(struct packet_link *p, unsigned i, struct link_group *group,
-		      struct errmsg *ret_err)
+static int setup_receive(struct packet_link *p, struct link_group *group, struct errmsg *ret_err)
 {
 	const struct sockaddr_ll all = { .sll_family = AF_PACKET,
 					 .sll_protocol = htons(ETH_P_ALL) };
 	struct filter none;
 	int rc;
 
-	p->fds[i] = open_socket(ret_err);
-	if (p->fds[i] < 0)
-		return p->fds[i];
+	p->fd = open_socket(ret_err);
+	if (p->fd < 0)
+		return p->fd;
 	/* Before bind(), from when on it receives. */
 	filter_build_none(&none);
-	rc = attach(p->fds[i], &none);
+	rc = attach(p->fd, &none);
 	if (rc)
 		return errmsg(ret_err, rc, "packet socket: filter: %s", strerror(-rc));
-	rc = set_option(p->fds[i], PACKET_IGNORE_OUTGOING, "PACKET_IGNORE_OUTGOING", ret_err);
+	rc = set_option(p->fd, PACKET_IGNORE_OUTGOING, "PACKET_IGNORE_OUTGOING", ret_err);
 	if (rc)
 		return rc;
-	rc = ring_init(&p->rings[i], p->fds[i], slots[i].bytes, slots[i].n, slots[i].piece_bytes);
+	rc = ring_init(&p->ring, p->fd, SLOT_BYTES, SLOTS, PIECE_BYTES);
+	if (!rc)
+		rc = wholes_init(&p->wholes, p->fd);
 	if (rc)
 		return errmsg(ret_err, rc, "packet socket: receive ring: %s", strerror(-rc));
-	if (bind(p->fds[i], (const struct sockaddr *)&all, sizeof(all))) {
+	if (bind(p->fd, (const struct sockaddr *)&all, sizeof(all))) {
 		rc = -errno;
 		return errmsg(ret_err, rc, "packet socket: bind: %s", strerror(-rc));
 	}
-	rc = group ? fanout_join(p->fds[i], &group->steer, &group->groups[i]) : 0;
+	rc = group ? fanout_join(p->fd, &group->steer, &group->group) : 0;
 	return rc ? errmsg(ret_err, rc, "packet socket: PACKET_FANOUT: %s", strerror(-rc)) : 0;
 }
 
@@ -485,12 +449,12 @@ int link_packet_new(struct link_group *group, struct link **ret_link, struct err
 	if (!p)
 		return errmsg(ret_err, -ENOMEM, "packet socket: out of memory");
 	p->link.ops = &packet_ops;
-	p->fds[SMALL] = p->fds[LARGE] = -1;
+	p->fd = -1;
 	p->tx_fd = open_socket(ret_err);
 	if (p->tx_fd < 0)
 		rc = p->tx_fd;
-	for (unsigned i = 0; i < RINGS && !rc; i++)
-		rc = setup_ring(p, i, group, ret_err);
+	if (!rc)
+		rc = setup_receive(p, group, ret_err);
 	if (rc) {
 		packet_free(&p->link);
 		return rc;

@@ -29,9 +29,9 @@ static struct rawip_link *self(struct link *l)
 	return (struct rawip_link *)l;
 }
 
-static unsigned rawip_fds(const struct link *l, int ret_fds[LINK_FDS])
+static int rawip_fd(const struct link *l)
 {
-	return 0;
+	return -1;
 }
 
 static int rawip_receive(struct link *l, struct frame *ret_frames, unsigned max, bool *ret_more)
@@ -125,7 +125,7 @@ static void rawip_free(struct link *l)
 
 static const struct link_ops rawip_ops = {
 	.name = "rawip",
-	.fds = rawip_fds,
+	.fd = rawip_fd,
 	.receive = rawip_receive,
 	.pressure = rawip_pressure,
 	.release = rawip_release,

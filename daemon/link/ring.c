@@ -104,6 +104,7 @@ void ring_peek(const struct ring *r, struct ring_packet *ret)
 	ret->frame = base + h->tp_mac;
 	ret->len = h->tp_snaplen;
 	ret->wire_len = h->tp_len;
+	ret->queued = h->tp_status & TP_STATUS_COPY;
 	ret->from = (const struct sockaddr_ll *)(const void *)(base + FROM_AT);
 	ret->at_ns = h->tp_sec * 1000000000ULL + h->tp_nsec;
 	memcpy(&ret->vnet, ret->frame - sizeof(ret->vnet), sizeof(ret->vnet));
@@ -114,12 +115,11 @@ void ring_take(struct ring *r)
 	assert(r->held < r->slots_n);
 	r->next = r->next + 1 < r->slots_n ? r->next + 1 : 0;
 	r->held++;
-	r->taken++;
 }
 
-void ring_release(struct ring *r, uint64_t first_kept)
+void ring_release(struct ring *r)
 {
-	while (r->held && (first_kept == 0 || r->taken - r->held + 1 < first_kept)) {
+	while (r->held) {
 		const uint32_t first = r->next >= r->held ? r->next - r->held
 							  : r->next + r->slots_n - r->held;
 

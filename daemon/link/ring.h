@@ -18,7 +18,6 @@ struct ring {
 	uint32_t piece_bytes, group; /* of memory in one piece; slots in it */
 	uint32_t next; /* the slot that is filled next, as far as we know */
 	uint32_t held; /* slots before it that were taken and not given back */
-	uint64_t taken; /* packets taken; the last one's number is that */
 };
 
 /* A packet in its slot: valid until ring_release() gives it back. */
@@ -27,6 +26,7 @@ struct ring_packet {
 	uint32_t len; /* octets in the slot */
 	uint32_t
 		wire_len; /* octets it had: more when the filter or the slot did not want them all */
+	bool queued; /* the slot was too small, and all of it waits on the socket: whole.h */
 	const struct sockaddr_ll *from;
 	struct virtio_net_hdr vnet;
 	uint64_t at_ns; /* CLOCK_REALTIME, when it came */
@@ -47,5 +47,5 @@ uint32_t ring_fits(uint32_t slot_bytes);
 /* The packet that waits; ring_ready() has said so. */
 void ring_peek(const struct ring *r, struct ring_packet *ret);
 void ring_take(struct ring *r);
-/* Gives back the slots of all packets taken before this one; 0: of all. */
-void ring_release(struct ring *r, uint64_t first_kept);
+/* Gives back the slots of all packets taken. */
+void ring_release(struct ring *r);

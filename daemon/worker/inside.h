@@ -112,7 +112,7 @@ struct worker {
 	uint64_t alive_us; /* when it last answered a ping */
 	/* The worker's. */
 	struct event_base *base;
-	struct event *ev_link[LINK_FDS], *ev_netview, *ev_asks, *ev_serve, *ev_ping;
+	struct event *ev_link, *ev_netview, *ev_asks, *ev_serve, *ev_ping;
 	struct event *ev_timer; /* timer_fd: the engine's next deadline, or earlier */
 	struct event *ev_again; /* the next wakeup comes at once */
 	int timer_fd; /* owned */

@@ -427,14 +427,10 @@ static int make_engine(struct worker *w, struct errmsg *ret_err)
 static int make_events(struct worker *w)
 {
 	const short edge = EV_READ | EV_ET | EV_PERSIST;
-	int fds[LINK_FDS];
-	const unsigned n = w->packet->ops->fds(w->packet, fds);
 
-	for (unsigned i = 0; i < n; i++) {
-		w->ev_link[i] = event_new(w->base, fds[i], edge, on_link, w);
-		if (!w->ev_link[i] || event_add(w->ev_link[i], NULL))
-			return -ENOMEM;
-	}
+	w->ev_link = event_new(w->base, w->packet->ops->fd(w->packet), edge, on_link, w);
+	if (!w->ev_link || event_add(w->ev_link, NULL))
+		return -ENOMEM;
 	w->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	if (w->timer_fd < 0)
 		return -errno;
@@ -544,9 +540,8 @@ int worker_start(const struct worker_config *cfg, struct worker **ret_worker,
 
 static void free_events(struct worker *w)
 {
-	struct event *const events[] = { w->ev_link[0], w->ev_link[1], w->ev_netview,
-					 w->ev_asks,    w->ev_serve,   w->ev_ping,
-					 w->ev_timer,   w->ev_again,   w->ev_answers };
+	struct event *const events[] = { w->ev_link, w->ev_netview, w->ev_asks,  w->ev_serve,
+					 w->ev_ping, w->ev_timer,   w->ev_again, w->ev_answers };
 
 	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
 		if (events[i])

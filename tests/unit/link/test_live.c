@@ -158,13 +158,9 @@ static void own_ports(struct link *l, uint16_t min, uint16_t max)
 
 static bool wait_readable(const struct link *l)
 {
-	struct pollfd p[LINK_FDS] = { { 0 } };
-	int fds[LINK_FDS];
-	const unsigned n = l->ops->fds(l, fds);
+	struct pollfd p = { .fd = l->ops->fd(l), .events = POLLIN };
 
-	for (unsigned i = 0; i < n; i++)
-		p[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
-	return poll(p, n, WAIT_MS) > 0;
+	return poll(&p, 1, WAIT_MS) > 0;
 }
 
 static int receive(struct link *l, struct frame *f, unsigned max)
@@ -725,7 +721,6 @@ static void ipv6_extension_headers_reach_user_space(void **state)
 
 static void rawip_on_lo_is_seen_once(void **state)
 {
-	int fds[LINK_FDS];
 	static const char *const dsts[] = { "127.0.0.1", "::1" };
 	const unsigned lo = if_nametoindex("lo");
 	struct frame f;
@@ -750,7 +745,7 @@ static void rawip_on_lo_is_seen_once(void **state)
 		assert_decodes(&f, &got);
 		assert_int_equal(got.flow.local.port, SENTINEL);
 	}
-	assert_int_equal(rig.raw->ops->fds(rig.raw, fds), 0);
+	assert_int_equal(rig.raw->ops->fd(rig.raw), -1);
 	assert_int_equal(receive(rig.raw, &f, 1), 0);
 }
 
@@ -923,12 +918,16 @@ static void batches_of_many_keep_order_and_count(void **state)
 	assert_int_equal(count(rig.b).bytes_in, before.bytes_in + N * 60);
 }
 
-/* Each size has a ring of its own; around their border, and in turns. */
+/* Those that a slot has room for, and those that wait whole; in turns, and of all lengths around the border. */
+static uint32_t length_of(uint32_t n)
+{
+	static const uint32_t some[] = { 0, 40000, 1, TEXT, 100, 7000 };
+
+	return n % 2 ? 1500 + n / 2 % 200 : some[n / 2 % ARRAY_SIZE(some)];
+}
+
 static void small_and_large_packets_keep_their_order(void **state)
 {
-	static const uint32_t sizes[] = {
-		0, 1876, 40000, 1, 1877, 1878, TEXT, 1879, 100, 1900, 7000
-	};
 	enum { N = 40, ROUNDS = 20 };
 	uint32_t next = 0, sent = 0;
 
@@ -939,7 +938,7 @@ static void small_and_large_packets_keep_their_order(void **state)
 
 			s.seq.v = sent;
 			s.spans_n = 1;
-			s.text[0] = (struct span){ text, sizes[sent % ARRAY_SIZE(sizes)] };
+			s.text[0] = (struct span){ text, length_of(sent) };
 			s.piece_bytes = s.text[0].len > MSS ? MSS : 0;
 			send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
 		}
@@ -951,7 +950,7 @@ static void small_and_large_packets_keep_their_order(void **state)
 			assert_true(next_frame(rig.b, &f));
 			assert_decodes(&f, &got);
 			assert_int_equal(got.seq.v, next);
-			assert_int_equal(seg_text_len(&got), sizes[next % ARRAY_SIZE(sizes)]);
+			assert_int_equal(seg_text_len(&got), length_of(next));
 			assert_true(!seg_text_len(&got) ||
 				    !memcmp(got.text[0].base, text, got.text[0].len));
 		}
@@ -959,7 +958,7 @@ static void small_and_large_packets_keep_their_order(void **state)
 	assert_int_equal(count(rig.b).kernel_drops, 0);
 }
 
-/* Super-segments are kept, by their numbers, while the ring goes round three times. It calls the first ones back. */
+/* Super-segments are kept, by their numbers, three times as many as there are buffers. The first ones are called back. */
 static void what_is_kept_stays_until_it_is_called_back(void **state)
 {
 	enum { N = 800, LEN = 30000 };
@@ -1042,13 +1041,13 @@ static void links_of_a_group_part_flows(void **state)
 		links[i]->ops->free(links[i]);
 }
 
-static void a_full_queue_is_counted_by_us_after_the_kernel(void **state)
+static void a_full_ring_is_counted_by_us_after_the_kernel(void **state)
 {
-	const struct segment s = super_segment("10.77.0.3", TEXT);
+	const struct segment s = segment_to("10.77.0.3", 7);
 	uint64_t drops;
 
 	own_ports(rig.b, 7, 7);
-	for (unsigned i = 0; i < 3000 && count(rig.b).kernel_drops == 0; i++) {
+	for (unsigned i = 0; i < 10000 && count(rig.b).kernel_drops == 0; i++) {
 		send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
 		rig.a->ops->flush(rig.a);
 	}
@@ -1056,6 +1055,46 @@ static void a_full_queue_is_counted_by_us_after_the_kernel(void **state)
 	assert_true(drops > 0);
 	assert_true(count(rig.b).kernel_drops >= drops); /* though reading resets it */
 	drain(rig.b);
+}
+
+/* There are slots for all of them, and no room for the text: what came first is there, in its order, and the rest is
+ * counted.
+ */
+static void large_packets_that_are_too_many_are_counted(void **state)
+{
+	enum { N = 1000 };
+	const struct segment last = super_segment("10.77.0.3", TEXT);
+	const uint64_t before = count(rig.b).kernel_drops;
+	unsigned got = 0;
+	bool more = true;
+	struct frame f;
+
+	own_ports(rig.b, 7, 7);
+	offloads_of_va(true);
+	for (unsigned i = 0; i < N; i++) {
+		struct segment s = super_segment("10.77.0.3", TEXT);
+
+		s.seq.v = i;
+		send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
+		rig.a->ops->flush(rig.a);
+	}
+	while (more) {
+		struct segment s;
+
+		rig.b->ops->release(rig.b, 0);
+		if (rig.b->ops->receive(rig.b, &f, 1, &more) == 0)
+			continue;
+		assert_decodes(&f, &s);
+		assert_int_equal(s.seq.v, got++);
+		assert_int_equal(s.text[0].len, TEXT);
+		assert_memory_equal(s.text[0].base, text, TEXT);
+	}
+	assert_in_range(got, 100, N - 1);
+	assert_int_equal(count(rig.b).kernel_drops, before + N - got);
+	/* And it goes on. */
+	send_by(rig.a, rig.va, &last, WIRE_PARTIAL_CHECKSUM);
+	rig.a->ops->flush(rig.a);
+	assert_true(next_frame(rig.b, &f));
 }
 
 /* BIG TCP: IPv6 of more than 64 KiB in one frame. */
@@ -1175,7 +1214,8 @@ int main(void)
 		cmocka_unit_test_setup(small_and_large_packets_keep_their_order, fresh),
 		cmocka_unit_test_setup(what_is_kept_stays_until_it_is_called_back, fresh),
 		cmocka_unit_test_setup(links_of_a_group_part_flows, fresh),
-		cmocka_unit_test_setup(a_full_queue_is_counted_by_us_after_the_kernel, fresh),
+		cmocka_unit_test_setup(a_full_ring_is_counted_by_us_after_the_kernel, fresh),
+		cmocka_unit_test_setup(large_packets_that_are_too_many_are_counted, fresh),
 		cmocka_unit_test_setup(frames_beyond_64_kib_are_counted_as_truncated, fresh),
 		cmocka_unit_test_setup(an_interface_without_link_header_works_both_ways, fresh),
 	};

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "whole.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "link/link.h"
+
+enum {
+	ALIGN = 2, /* in front of an Ethernet header, for the IP header's sake */
+	BUFFER_BYTES = 17 * 4096,
+	QUEUE_BYTES = 16 << 20, /* the kernel doubles it, and counts what its packets take */
+};
+
+_Static_assert(ALIGN + ETH_HLEN + LINK_PACKET_MAX <= BUFFER_BYTES, "an IP packet fits");
+
+static uint8_t *buffer(const struct wholes *w, uint8_t i)
+{
+	return w->map + (size_t)i * BUFFER_BYTES;
+}
+
+int wholes_init(struct wholes *w, int fd)
+{
+	const int one = 1, bytes = QUEUE_BYTES;
+	void *map;
+
+	*w = (struct wholes){ .fd = fd };
+	if (setsockopt(fd, SOL_PACKET, PACKET_COPY_THRESH, &one, sizeof(one)))
+		return -errno;
+	/* FORCE wants CAP_NET_ADMIN; without it net.core.rmem_max limits us, and that works too. */
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)))
+		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
+	map = mmap(NULL, (size_t)WHOLES_MAX * BUFFER_BYTES, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	w->map = map;
+	for (unsigned i = 0; i < WHOLES_MAX; i++)
+		w->free[i] = (uint8_t)(WHOLES_MAX - 1 - i);
+	return 0;
+}
+
+void wholes_fini(struct wholes *w)
+{
+	if (w->map)
+		(void)munmap(w->map, (size_t)WHOLES_MAX * BUFFER_BYTES);
+	w->map = NULL;
+}
+
+bool wholes_have_room(const struct wholes *w)
+{
+	return w->held < WHOLES_MAX;
+}
+
+bool wholes_take(struct wholes *w, struct ring_packet *p)
+{
+	const uint8_t slot = w->free[WHOLES_MAX - 1 - w->held];
+	uint8_t *const at = buffer(w, slot) + ALIGN;
+	struct virtio_net_hdr vnet; /* the slot has it, too */
+	struct iovec iov[] = { { &vnet, sizeof(vnet) }, { at, BUFFER_BYTES - ALIGN } };
+	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
+	ssize_t n;
+
+	assert(wholes_have_room(w));
+	n = recvmsg(w->fd, &m, MSG_DONTWAIT);
+	if (n < (ssize_t)sizeof(vnet))
+		return false;
+	p->frame = at;
+	p->len = (uint32_t)n - (uint32_t)sizeof(vnet);
+	w->held++;
+	w->taken++;
+	w->slot_of[w->taken % WHOLES_MAX] = slot;
+	return true;
+}
+
+void wholes_release(struct wholes *w, uint64_t first_kept)
+{
+	while (w->held && (first_kept == 0 || w->taken - w->held + 1 < first_kept)) {
+		const uint64_t first = w->taken - w->held + 1;
+
+		w->held--;
+		w->free[WHOLES_MAX - 1 - w->held] = w->slot_of[first % WHOLES_MAX];
+	}
+}
