@@ -95,6 +95,8 @@ struct link_ops {
 	void (*release)(struct link *l, uint64_t first_kept);
 	/* So many frames are kept that those up to this loan should be given back; 0: none. */
 	uint64_t (*recalls)(const struct link *l);
+	/* Returns memory that was needed for what came, unless some of it is kept. Packet links only. */
+	void (*trim)(struct link *l);
 	/* Room in the batch for one more? If not, flush first. */
 	bool (*has_room)(const struct link *l);
 	void (*send)(struct link *l, const struct frame_out *f);

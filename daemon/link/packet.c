@@ -209,6 +209,11 @@ static bool packet_waits(const struct link *l)
 	return ring_ready(&((const struct packet_link *)l)->ring);
 }
 
+static void packet_trim(struct link *l)
+{
+	wholes_trim(&self(l)->wholes);
+}
+
 static bool packet_has_room(const struct link *l)
 {
 	return batch_has_room(&((const struct packet_link *)l)->tx);
@@ -367,6 +372,7 @@ static const struct link_ops packet_ops = {
 	.waits = packet_waits,
 	.release = packet_release,
 	.recalls = packet_recalls,
+	.trim = packet_trim,
 	.has_room = packet_has_room,
 	.send = packet_send,
 	.flush = packet_flush,

@@ -46,6 +46,12 @@ int wholes_init(struct wholes *w, int fd)
 	return 0;
 }
 
+void wholes_trim(struct wholes *w)
+{
+	if (!w->held)
+		(void)madvise(w->map, (size_t)WHOLES_MAX * BUFFER_BYTES, MADV_DONTNEED);
+}
+
 void wholes_fini(struct wholes *w)
 {
 	if (w->map)

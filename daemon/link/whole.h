@@ -31,3 +31,5 @@ bool wholes_have_room(const struct wholes *w);
 bool wholes_take(struct wholes *w, struct ring_packet *p);
 /* Gives back all packets before this one; 0: all. */
 void wholes_release(struct wholes *w, uint64_t first_kept);
+/* Returns the memory of the buffers, when none is held. */
+void wholes_trim(struct wholes *w);

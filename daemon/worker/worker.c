@@ -108,6 +108,7 @@ static void return_memory(struct worker *w)
 
 	if (w->conns_used && is_empty(w)) {
 		(void)madvise(w->conns, conns_bytes(w), MADV_DONTNEED); /* they are all zeros */
+		w->packet->ops->trim(w->packet);
 		w->conns_used = false;
 	}
 	while (n < RETURNS_MAX && engine_next_unused(w->engine, &p, &bytes)) {

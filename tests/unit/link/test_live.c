@@ -994,6 +994,11 @@ static void what_is_kept_stays_until_it_is_called_back(void **state)
 	}
 	assert_in_range(most, 30, 254);
 	assert_int_equal(count(rig.b).kernel_drops, 0);
+	rig.b->ops->trim(rig.b); /* not what is kept */
+	assert_memory_equal(at[N - 1], text + N - 1, LEN);
+	rig.b->ops->release(rig.b, 0);
+	rig.b->ops->trim(rig.b);
+	assert_memory_not_equal(at[N - 1], text + N - 1, LEN);
 }
 
 /* Three links part what comes: each flow's packets, small and large, at the link that steer_worker() names. */
