@@ -16,6 +16,9 @@ enum {
 	ALIGN = 2, /* in front of an Ethernet header, for the IP header's sake */
 	BUFFER_BYTES = 17 * 4096,
 	QUEUE_BYTES = 16 << 20, /* the kernel doubles it, and counts what its packets take */
+	COMPARED = 128, /* octets of a packet that tell it from the next */
+	ERRORS_MAX = 8, /* of the socket, before one packet */
+	DRAINED_MAX = 4096, /* packets */
 };
 
 _Static_assert(ALIGN + ETH_HLEN + LINK_PACKET_MAX <= BUFFER_BYTES, "an IP packet fits");
@@ -64,21 +67,59 @@ bool wholes_have_room(const struct wholes *w)
 	return w->held < WHOLES_MAX;
 }
 
+/* The next one of the queue. Its octets; 0: there is none. An error of the socket, told once, takes none away. */
+static uint32_t read_next(const struct wholes *w, uint8_t *at)
+{
+	struct virtio_net_hdr vnet; /* the slot has it, too */
+	struct iovec iov[] = { { &vnet, sizeof(vnet) }, { at, BUFFER_BYTES - ALIGN } };
+	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
+	ssize_t n = -1;
+
+	for (unsigned i = 0; n < 0 && i < ERRORS_MAX; i++) {
+		n = recvmsg(w->fd, &m, MSG_DONTWAIT);
+		if (n < 0 && errno == EAGAIN)
+			break;
+	}
+	return n > (ssize_t)sizeof(vnet) ? (uint32_t)n - (uint32_t)sizeof(vnet) : 0;
+}
+
+static uint32_t at_most(uint32_t n, uint32_t max)
+{
+	return n < max ? n : max;
+}
+
+static bool is_of_slot(const struct ring_packet *p, const uint8_t *frame, uint32_t len)
+{
+	return len == at_most(p->wire_len, BUFFER_BYTES - ALIGN) &&
+	       !memcmp(frame, p->frame, at_most(p->len, COMPARED));
+}
+
+/* Slots and queue are not in step: with nothing in the queue they are again. */
+static void drain(const struct wholes *w)
+{
+	struct virtio_net_hdr vnet;
+
+	for (unsigned i = 0; i < DRAINED_MAX; i++)
+		if (recv(w->fd, &vnet, sizeof(vnet), MSG_DONTWAIT) < 0 && errno == EAGAIN)
+			return;
+}
+
 bool wholes_take(struct wholes *w, struct ring_packet *p)
 {
 	const uint8_t slot = w->free[WHOLES_MAX - 1 - w->held];
 	uint8_t *const at = buffer(w, slot) + ALIGN;
-	struct virtio_net_hdr vnet; /* the slot has it, too */
-	struct iovec iov[] = { { &vnet, sizeof(vnet) }, { at, BUFFER_BYTES - ALIGN } };
-	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
-	ssize_t n;
+	uint32_t len;
 
 	assert(wholes_have_room(w));
-	n = recvmsg(w->fd, &m, MSG_DONTWAIT);
-	if (n < (ssize_t)sizeof(vnet))
+	len = read_next(w, at);
+	if (len && !is_of_slot(p, at, len)) {
+		drain(w);
+		len = 0;
+	}
+	if (!len)
 		return false;
 	p->frame = at;
-	p->len = (uint32_t)n - (uint32_t)sizeof(vnet);
+	p->len = len;
 	w->held++;
 	w->taken++;
 	w->slot_of[w->taken % WHOLES_MAX] = slot;

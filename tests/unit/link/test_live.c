@@ -1102,6 +1102,36 @@ static void large_packets_that_are_too_many_are_counted(void **state)
 	assert_true(next_frame(rig.b, &f));
 }
 
+/* What waits whole is no longer what the slots say: nothing is mistaken for something else, and it goes on. */
+static void a_queue_out_of_step_is_begun_anew(void **state)
+{
+	enum { N = 5 };
+	const struct link_counters before = count(rig.b);
+	struct segment s = super_segment("10.77.0.3", TEXT), got;
+	struct frame f;
+	uint8_t some[64];
+
+	own_ports(rig.b, 7, 7);
+	for (unsigned i = 0; i < N; i++) {
+		s.seq.v = i;
+		send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
+		rig.a->ops->flush(rig.a);
+	}
+	assert_true(next_frame(rig.b, &f));
+	assert_decodes(&f, &got);
+	assert_int_equal(got.seq.v, 0);
+	assert_true(recv(rig.b->ops->fd(rig.b), some, sizeof(some), MSG_DONTWAIT) > 0);
+	assert_int_equal(receive(rig.b, &f, 1), 0);
+	assert_int_equal(count(rig.b).kernel_drops, before.kernel_drops + N - 1);
+	s.seq.v = N;
+	send_by(rig.a, rig.va, &s, WIRE_PARTIAL_CHECKSUM);
+	rig.a->ops->flush(rig.a);
+	assert_true(next_frame(rig.b, &f));
+	assert_decodes(&f, &got);
+	assert_int_equal(got.seq.v, N);
+	assert_int_equal(count(rig.b).frames_in, before.frames_in + 2);
+}
+
 /* BIG TCP: IPv6 of more than 64 KiB in one frame. */
 static void frames_beyond_64_kib_are_counted_as_truncated(void **state)
 {
@@ -1221,6 +1251,7 @@ int main(void)
 		cmocka_unit_test_setup(links_of_a_group_part_flows, fresh),
 		cmocka_unit_test_setup(a_full_ring_is_counted_by_us_after_the_kernel, fresh),
 		cmocka_unit_test_setup(large_packets_that_are_too_many_are_counted, fresh),
+		cmocka_unit_test_setup(a_queue_out_of_step_is_begun_anew, fresh),
 		cmocka_unit_test_setup(frames_beyond_64_kib_are_counted_as_truncated, fresh),
 		cmocka_unit_test_setup(an_interface_without_link_header_works_both_ways, fresh),
 	};
