@@ -25,7 +25,7 @@
 enum {
 	QUEUE_DEFAULT = 65536,
 	QUERIES_MAX = 64, /* questions that wait */
-	BATCH_US = 50000, /* how long a row waits for company */
+	BATCH_US = 50000, /* how long a row waits for company, unless half the queue is full */
 	RETRY_US = 2000000, /* after a failure */
 	RETRY_STOPPING_US = 100000,
 	UPKEEP_BUSY_US = 1000000, /* pruning and heartbeat, while rows come */
@@ -81,10 +81,16 @@ static void wait_until(struct record *r, pthread_cond_t *cond, uint64_t at_us)
 	(void)pthread_cond_timedwait(cond, &r->mutex, &ts);
 }
 
+/* Rows that do not wait for their time. */
+static size_t enough_rows(const struct record *r)
+{
+	return r->queue.size > 1 ? r->queue.size / 2 : 1;
+}
+
 /* When rows are to be written next. These are called with the mutex held. */
 static uint64_t write_due(const struct record *r, uint64_t now_us)
 {
-	const bool hurry = r->stopping || r->wanted > r->written || r->queue.n >= STORE_BATCH_MAX;
+	const bool hurry = r->stopping || r->wanted > r->written || r->queue.n >= enough_rows(r);
 
 	if (r->queue.n == 0)
 		return UINT64_MAX;
@@ -113,8 +119,12 @@ static bool writer_wait(struct record *r)
 		due = write_due(r, now_us);
 		if (upkeep_due(r) < due)
 			due = upkeep_due(r);
-		if (due <= now_us)
+		if (due <= now_us) {
+			if (r->queue.n > 0 && r->batch_at_us <= now_us)
+				r->wanted =
+					r->accepted; /* all that are there, in as many transactions */
 			return true;
+		}
 		wait_until(r, &r->rows_came,
 			   r->stopping && due > r->stop_at_us ? r->stop_at_us : due);
 	}
@@ -462,8 +472,9 @@ void record_close(struct record *r, uint64_t wait_us)
 	free(r);
 }
 
-/* Room for one row, with the mutex held. The writer is woken for the first of a batch, and when a batch
- * is full: not for every row.
+/* Room for one row, with the mutex held. The writer is woken for the first of a batch, and then by its timer, not by a
+ * worker when a batch is full: who is woken by a thread that runs stays where it ran before, beside the busiest of all
+ * perhaps; a timer finds it the core that has least to do.
  */
 static struct row *put(struct record *r)
 {
@@ -474,7 +485,7 @@ static struct row *put(struct record *r)
 		return NULL;
 	}
 	r->accepted++;
-	if (r->queue.n == 1 || r->queue.n == STORE_BATCH_MAX)
+	if (r->queue.n == 1 || r->queue.n == enough_rows(r))
 		(void)pthread_cond_signal(&r->rows_came);
 	return row;
 }

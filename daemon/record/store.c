@@ -402,7 +402,7 @@ bool store_is_current(const struct store *s)
  */
 static void find_superseded(const struct row *rows, size_t n, bool ret_skip[static STORE_BATCH_MAX])
 {
-	enum { SLOTS = 8192 };
+	enum { SLOTS = 16384 };
 	_Static_assert(SLOTS >= 2 * STORE_BATCH_MAX, "a probe ends");
 	uint64_t seen[SLOTS] = { 0 };
 

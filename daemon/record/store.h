@@ -16,7 +16,7 @@
 enum {
 	STORE_APPLICATION_ID = 0x74637066, /* "tcpf" */
 	STORE_SCHEMA = 1, /* user_version */
-	STORE_BATCH_MAX = 4000, /* rows of a transaction */
+	STORE_BATCH_MAX = 8000, /* rows of a transaction */
 	STORE_PRUNE_MAX = 250, /* connections that one step of pruning removes */
 };
 
