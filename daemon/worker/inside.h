@@ -151,6 +151,8 @@ struct worker {
 	uint64_t came_last_us; /* CLOCK_REALTIME, when the last of that came */
 	uint16_t came_from; /* the remote port of the last segment: who sent it, well enough */
 	struct coalesce coalesce;
+	unsigned naps; /* times in a row that it waited for more */
+	bool polling; /* it looks at the packet socket by itself: see poll_link() */
 	unsigned unexpired; /* frames since timers were looked at */
 	bool ended; /* leave the loop */
 	vtime armed; /* when the timer will fire: never later than it should */

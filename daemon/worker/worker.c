@@ -29,6 +29,7 @@ enum {
 	RETURNS_MAX = 64, /* pieces given back in one wakeup */
 	RETURNS_IDLE = 3, /* looks after the last thing that happened */
 	ROUNDS_MAX = 4, /* of reports and output in one wakeup */
+	POLL_AFTER = 16, /* naps */
 };
 
 void worker_fail(struct worker *w, const char *fmt, ...)
@@ -217,6 +218,18 @@ static void on_spawn_failed(struct service_host *h, const char *program, int err
 		    w->cfg.index, program, strerror(error));
 }
 
+/* A worker that lets more come time after time need not be told of each packet, which costs the sender a look at who is to
+ * be woken. What came before it listens again is told then.
+ */
+static void poll_link(struct worker *w, bool on)
+{
+	if (on == w->polling)
+		return;
+	w->polling = on;
+	if (on ? event_del(w->ev_link) : event_add(w->ev_link, NULL))
+		worker_fail(w, "the packet socket cannot be waited for");
+}
+
 /* Lets more come, when much does. Not where work waits, or a timer would come late. */
 static void wait_for_more(struct worker *w)
 {
@@ -229,12 +242,25 @@ static void wait_for_more(struct worker *w)
 		coalesce_took(&w->coalesce, &w->came);
 	w->came = (struct coalesce_load){ 0 };
 	delay.tv_nsec = w->coalesce.delay_us * 1000L;
-	if (!delay.tv_nsec || w->again || w->more || w->ended || w->packet->ops->waits(w->packet) ||
-	    vtime_before(w->armed, vtime_add(w->host.now, 2 * w->coalesce.delay_us)))
+	if (w->again || w->more || w->ended)
+		return; /* it comes again at once */
+	if (w->packet->ops->waits(w->packet)) {
+		if (w->polling)
+			come_again(w);
 		return;
+	}
+	if (!delay.tv_nsec ||
+	    vtime_before(w->armed, vtime_add(w->host.now, 2 * w->coalesce.delay_us))) {
+		w->naps = 0;
+		poll_link(w, false);
+		return;
+	}
+	poll_link(w, ++w->naps > POLL_AFTER);
 	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &delay, NULL);
 	w->coalesced++;
 	coalesce_waited(&w->coalesce, w->packet->ops->waits(w->packet));
+	if (w->polling)
+		come_again(w);
 }
 
 static void on_link(evutil_socket_t fd, short what, void *arg)

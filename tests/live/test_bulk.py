@@ -80,12 +80,17 @@ def test_who_reads_the_echo_late(lab):
 
 @variants(delay=['128us', '0'])
 def test_a_worker_that_is_busy_lets_more_arrive(lab, delay):
-    """Coalesce=: in an upload it does, unless it may not."""
-    d = lab.daemon(f'[Daemon]\nCoalesce={delay}\n[Listener d]\nAddress=10.9.0.2:9\nService=discard\n')
+    """Coalesce=: in an upload it does, unless it may not; and then it sleeps until it is woken, as before."""
+    d = lab.daemon(f'[Daemon]\nCoalesce={delay}\n[Listener d]\nAddress=10.9.0.2:9\nService=discard\n'
+                   '[Listener e]\nAddress=10.9.0.2:7\nService=echo\n')
+
+    def counters():
+        return d.ctl('status')['counters']
 
     def waits():
-        return d.ctl('status')['counters']['coalesced']
+        return counters()['coalesced']
     up = lab.connect('10.9.0.2', 9, timeout=60)
+    quiet = lab.connect('10.9.0.2', 7, timeout=60)
     block = bytes(1 << 20)
 
     def upload():
@@ -95,7 +100,18 @@ def test_a_worker_that_is_busy_lets_more_arrive(lab, delay):
     if delay == '0':
         assert upload() == 0
     else:
-        until(upload, 20, 'a wakeup that waited')
+        until(lambda: upload() > 300, 60, 'hundreds of wakeups that waited')
+
+    def ask(n):
+        for i in range(n):
+            quiet.sendall(b'%d' % (i % 10))
+            assert quiet.recv(1) == b'%d' % (i % 10)
+    ask(20)
+    before = counters()
+    ask(100)
+    after = counters()
+    assert after['coalesced'] == before['coalesced']
+    assert 100 <= after['wakeups'] - before['wakeups'] < 600, (before['wakeups'], after['wakeups'])
     up.shutdown(socket.SHUT_WR)
     assert up.recv(1) == b''
 
