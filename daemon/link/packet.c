@@ -32,6 +32,9 @@
 enum {
 	VNET = sizeof(struct virtio_net_hdr),
 	TX_BUFFER = 8 << 20,
+	QUEUE_BYTES =
+		16
+		<< 20, /* of large packets; the kernel doubles it, and counts all that they take */
 	CHECKSUM_AT = 16, /* in the TCP header */
 	TYPE_SOLICITATION = 135, /* RFC 4861 4.3 */
 	CTL_AT = 13,
@@ -439,6 +442,7 @@ static int setup_receive(struct packet_link *p, struct link_group *group, struct
 		rc = wholes_init(&p->wholes, p->fd);
 	if (rc)
 		return errmsg(ret_err, rc, "packet socket: receive ring: %s", strerror(-rc));
+	set_buffer(p->fd, SO_RCVBUFFORCE, SO_RCVBUF, QUEUE_BYTES);
 	if (bind(p->fd, (const struct sockaddr *)&all, sizeof(all))) {
 		rc = -errno;
 		return errmsg(ret_err, rc, "packet socket: bind: %s", strerror(-rc));

@@ -15,7 +15,6 @@
 enum {
 	ALIGN = 2, /* in front of an Ethernet header, for the IP header's sake */
 	BUFFER_BYTES = 17 * 4096,
-	QUEUE_BYTES = 16 << 20, /* the kernel doubles it, and counts what its packets take */
 	COMPARED = 128, /* octets of a packet that tell it from the next */
 	ERRORS_MAX = 8, /* of the socket, before one packet */
 	DRAINED_MAX = 4096, /* packets */
@@ -30,15 +29,12 @@ static uint8_t *buffer(const struct wholes *w, uint8_t i)
 
 int wholes_init(struct wholes *w, int fd)
 {
-	const int one = 1, bytes = QUEUE_BYTES;
+	const int one = 1;
 	void *map;
 
 	*w = (struct wholes){ .fd = fd };
 	if (setsockopt(fd, SOL_PACKET, PACKET_COPY_THRESH, &one, sizeof(one)))
 		return -errno;
-	/* FORCE wants CAP_NET_ADMIN; without it net.core.rmem_max limits us, and that works too. */
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)))
-		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
 	map = mmap(NULL, (size_t)WHOLES_MAX * BUFFER_BYTES, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (map == MAP_FAILED)

@@ -21,7 +21,7 @@ struct wholes {
 	uint64_t taken; /* packets taken; the last one's number is that */
 };
 
-/* For a socket with PACKET_VNET_HDR, whose ring is there already. -Exxx. */
+/* For a socket with PACKET_VNET_HDR, whose ring is there already; its SO_RCVBUF is what may be queued. -Exxx. */
 int wholes_init(struct wholes *w, int fd);
 void wholes_fini(struct wholes *w);
 /* Is there a buffer for one more? */

@@ -120,9 +120,9 @@ static bool writer_wait(struct record *r)
 		if (upkeep_due(r) < due)
 			due = upkeep_due(r);
 		if (due <= now_us) {
+			/* All that are there, in as many transactions. */
 			if (r->queue.n > 0 && r->batch_at_us <= now_us)
-				r->wanted =
-					r->accepted; /* all that are there, in as many transactions */
+				r->wanted = r->accepted;
 			return true;
 		}
 		wait_until(r, &r->rows_came,

@@ -40,7 +40,7 @@ struct coalesce_load {
 	uint32_t frames;
 	uint64_t bytes;
 	uint64_t
-		tail_us; /* the last of it came so long before the wakeup began; 0 when more came meanwhile */
+		tail_us; /* since the last of it, when the wakeup began; 0 when more came meanwhile */
 	bool mixed; /* not all from whom the last one of the wakeup before was */
 };
 
