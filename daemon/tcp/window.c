@@ -8,6 +8,7 @@
 
 enum {
 	TIMESTAMP_GRAIN_US = 1000,
+	NEAR_BYTES = 512 << 10, /* what batching at both ends takes, on any near path */
 	SAMPLE_MAX_MS = 60000, /* an echo of something older measures a pause, not a path */
 };
 
@@ -62,13 +63,31 @@ void window_heard(const struct engine *e, struct tcb *t, const struct segment *s
 }
 
 /* The window is to span four times what is read in a round trip: the peer's may double in the next one (slow
- * start), and all of this is seen late. It grows by two octets for each that is read, not at once: a peer
- * that the window held back would send all of the difference in one burst.
+ * start), and all of this is seen late.
+ *
+ * On a near path a round is many round trips, or is as long as what the window let queue up: the more it spans, the
+ * longer it takes, and the more it would span. There the least round trip, of what we sent, says what the path
+ * holds. It is that of an idle peer, so NEAR_BYTES may be spanned in any case.
  */
-static void grow(const struct engine *e, struct tcb *t, uint32_t n)
+static uint64_t wanted(const struct tcb *t)
 {
 	const struct sizing *const z = &t->rcv.sizing;
 	const uint64_t want = 4ULL * max_u32(z->read, z->before);
+	const uint32_t least = t->rtt.min_us;
+	uint64_t near;
+
+	if (want <= NEAR_BYTES || z->rtt_us > TIMESTAMP_GRAIN_US || !least || least >= z->rtt_us)
+		return want;
+	near = want * least / (2ULL * z->rtt_us);
+	return near > NEAR_BYTES ? near : NEAR_BYTES;
+}
+
+/* By two octets for each that is read, not at once: a peer that the window held back would send all of the
+ * difference in one burst.
+ */
+static void grow(const struct engine *e, struct tcb *t, uint32_t n)
+{
+	const uint64_t want = wanted(t);
 	const uint64_t next = t->rcv.limit + 2ULL * n;
 	const uint64_t to = next < want ? next : want;
 	const uint32_t bytes = most(e, t);
