@@ -15,6 +15,7 @@ const char *const section_names[SECTION__COUNT] = { "Daemon", "Control", "Tcp", 
 
 static const struct key_word shields[] = { { "iptables", CONFIG_SHIELD_IPTABLES },
 					   { "ingress", CONFIG_SHIELD_INGRESS },
+					   { "bpf", CONFIG_SHIELD_BPF },
 					   { "none", CONFIG_SHIELD_NONE },
 					   { NULL, 0 } };
 static const struct key_word records[] = { { "nothing", CONFIG_RECORD_NOTHING },

@@ -251,8 +251,8 @@ static json_t *shield_json(const struct control *control)
 
 	shield_early(control->cfg.shield, &early);
 	o = json_pack("{s:O, s:s}", "rules", control->rules, "shield",
-		      early.wanted ? "ingress" : "iptables");
-	if (!early.wanted)
+		      early.name ? early.name : "iptables");
+	if (!early.name)
 		return o;
 	devices = json_array();
 	for (size_t i = 0; i < early.devices_n; i++)

@@ -106,17 +106,17 @@ static void rule_add(struct shield_rule *rules, size_t *n, const struct endpoint
 	rules[(*n)++] = (struct shield_rule){ address->addr, address->port, address->port };
 }
 
-/* The rules go on alone when nftables fails: slower, not wrong. Said once, and once when it is over. */
+/* The rules go on alone when what drops early fails: slower, not wrong. Said once, and once when it is over. */
 static void tell_early(struct served *ls)
 {
 	struct shield_early early;
 
 	shield_early(ls->cfg.shield, &early);
 	if (early.trouble && !ls->early_told)
-		log_warning("Shield=ingress: iptables' rules are alone meanwhile: %s",
+		log_warning("Shield=%s: iptables' rules are alone meanwhile: %s", early.name,
 			    early.trouble);
 	if (!early.trouble && ls->early_told)
-		log_notice("Shield=ingress: segments are dropped at ingress again");
+		log_notice("Shield=%s: segments are dropped at ingress again", early.name);
 	ls->early_told = early.trouble;
 }
 

@@ -117,8 +117,8 @@ static const char *const *interface_names(const struct config *config,
 	return config->interfaces_n ? names : NULL;
 }
 
-/* Reading the rules once makes iptables load what it needs, which it could not do later; and so does asking
- * nft. */
+/* Reading the rules once makes iptables load what it needs, which it could not do later; and so does asking nft.
+ * Programs of BPF are made while we may. */
 static int start_shield(struct daemon *d, struct errmsg *ret_err)
 {
 	const char *names[CONFIG_INTERFACES_MAX + 1];
@@ -134,8 +134,11 @@ static int start_shield(struct daemon *d, struct errmsg *ret_err)
 	if (rc < 0)
 		return rc;
 	free(stats);
-	if (d->config.shield == CONFIG_SHIELD_INGRESS)
-		rc = shield_drop_early(d->shield, interface_names(&d->config, names), ret_err);
+	if (d->config.shield == CONFIG_SHIELD_INGRESS || d->config.shield == CONFIG_SHIELD_BPF)
+		rc = shield_drop_early(d->shield,
+				       d->config.shield == CONFIG_SHIELD_BPF ? SHIELD_BY_BPF
+									     : SHIELD_BY_NFT,
+				       interface_names(&d->config, names), ret_err);
 	return rc;
 }
 

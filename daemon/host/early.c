@@ -8,143 +8,40 @@
 
 #include "base/clock.h"
 #include "base/macros.h"
-#include "host/child.h"
-#include "host/earlytext.h"
+#include "host/drop.h"
 #include "host/netview.h"
-
-enum { CHILD_LIMIT_MS = 10000 };
-
-struct device {
-	uint32_t ifindex; /* the name alone may come again with another device */
-	char name[IF_NAMESIZE];
-};
-
-struct devices {
-	struct device list[EARLYTEXT_DEVICES];
-	size_t n;
-};
 
 struct early {
 	const struct ruletext_names *names;
-	char nft[CHILD_PROGRAM]; /* whole path */
-	struct netview *links; /* NULL: not wanted */
+	struct drop *nft; /* NULL: there is no nft, and so no table of an earlier run */
+	struct drop *bpf; /* NULL: not wanted */
+	struct drop *drop; /* the one that is wanted; NULL: none */
+	const char *name; /* of that one, as Shield= has it */
+	struct netview *view; /* NULL likewise */
 	struct shield_rule *rules; /* to be dropped; never more than iptables' rules have */
 	size_t rules_n;
-	bool stands; /* the kernel has our table */
-	bool left; /* by an earlier run: what it drops is not known */
-	struct devices on; /* what it was made for */
-	uint64_t seen; /* generation of links when it was last compared with them */
+	bool left; /* nft has a table of an earlier run: what that drops is not known */
+	struct drop_devices on; /* where it drops */
+	uint64_t seen; /* generation of view when it was last compared with */
 	struct errmsg trouble; /* text "": none */
-	/* By members of tables that are replaced. */
+	/* By what is replaced or was taken away. */
 	struct shield_stat *counted;
 	size_t counted_n;
 };
-
-/* --- nft ------------------------------------------------------------------------------------ */
-
-/* What nft's words mean: it has one exit status. */
-static int refusal(const char *nft, char *words, int status, struct errmsg *ret_err)
-{
-	static const struct {
-		const char *words;
-		int rc;
-		const char *advice;
-	} known[] = {
-		{ "Operation not permitted", -EPERM, "; the daemon needs CAP_NET_ADMIN" },
-		{ "Operation not supported", -EOPNOTSUPP, "" },
-		{ "Protocol not supported", -EOPNOTSUPP, "" },
-		{ "No such file or directory", -ENOENT, "" },
-		{ "syntax error", -EOPNOTSUPP, "" },
-	};
-
-	child_flatten(words);
-	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-		if (strstr(words, known[i].words))
-			return errmsg(ret_err, known[i].rc, "%s: %.250s%s", nft, words,
-				      known[i].advice);
-	}
-	return errmsg(ret_err, -EIO, "%s failed (status %d): %.300s", nft, status, words);
-}
-
-/* ret_out: what it printed, to be freed; NULL when nobody wants it. */
-static int nft_run(struct early *e, char *const argv[], const char *input, char **ret_out,
-		   struct errmsg *ret_err)
-{
-	struct child_result r;
-	int rc = child_run(argv, input, CHILD_LIMIT_MS, &r);
-
-	if (rc == -ETIME)
-		return errmsg(ret_err, rc, "%s did not finish within %d s", e->nft,
-			      CHILD_LIMIT_MS / 1000);
-	if (rc)
-		return errmsg(ret_err, rc, "%s: %s", e->nft, strerror(-rc));
-	if (r.status) {
-		rc = refusal(e->nft, r.err, r.status, ret_err);
-	} else if (ret_out) {
-		*ret_out = r.out;
-		r.out = NULL;
-	}
-	child_result_fini(&r);
-	return rc;
-}
-
-static int nft_load(struct early *e, const char *text, struct errmsg *ret_err)
-{
-	char file[] = "-f", input[] = "-";
-	char *argv[] = { e->nft, file, input, NULL };
-
-	return nft_run(e, argv, text, NULL, ret_err);
-}
-
-/* The kernel carries it out but for the last step. */
-static int nft_check(struct early *e, const char *text, struct errmsg *ret_err)
-{
-	char check[] = "-c", file[] = "-f", input[] = "-";
-	char *argv[] = { e->nft, check, file, input, NULL };
-
-	return nft_run(e, argv, text, NULL, ret_err);
-}
-
-static bool nft_has_table(struct early *e)
-{
-	char list[] = "list", tables[] = "tables", netdev[] = "netdev";
-	char *argv[] = { e->nft, list, tables, netdev, NULL }, *out;
-	bool has;
-
-	/* A kernel that cannot even list has none. */
-	if (nft_run(e, argv, NULL, &out, NULL))
-		return false;
-	has = earlytext_is_listed(out, e->names);
-	free(out);
-	return has;
-}
-
-static char *nft_list(struct early *e)
-{
-	char numbers[] = "-n", list[] = "list", table[] = "table", netdev[] = "netdev";
-	char name[RULETEXT_CHAIN], *out;
-	char *argv[] = { e->nft, numbers, list, table, netdev, name, NULL };
-
-	memcpy(name, e->names->early, sizeof(name));
-	return nft_run(e, argv, NULL, &out, NULL) ? NULL : out;
-}
 
 /* --- Making and ending ---------------------------------------------------------------------- */
 
 int early_new(const struct ruletext_names *names, struct early **ret_early, struct errmsg *ret_err)
 {
 	struct early *e = calloc(1, sizeof(*e));
+	int rc = e ? drop_nft_new(names, &e->nft, ret_err) : -ENOMEM;
 
-	if (!e)
-		return errmsg(ret_err, -ENOMEM, "shield: %s", strerror(ENOMEM));
-	if (!child_find_program("nft", e->nft)) {
-		early_free(e);
-		return errmsg(ret_err, -ENOENT,
-			      "nft is needed for Shield=ingress and was not found: install "
-			      "nftables, or use Shield=iptables");
+	if (rc == -ENOMEM) {
+		free(e);
+		return errmsg(ret_err, rc, "shield: %s", strerror(ENOMEM));
 	}
 	e->names = names;
-	e->stands = e->left = nft_has_table(e);
+	e->left = e->nft && e->nft->ops->stands(e->nft);
 	*ret_early = e;
 	return 0;
 }
@@ -153,62 +50,43 @@ void early_free(struct early *e)
 {
 	if (!e)
 		return;
-	netview_free(e->links);
+	netview_free(e->view);
+	if (e->nft)
+		e->nft->ops->free(e->nft);
+	if (e->bpf)
+		e->bpf->ops->free(e->bpf);
 	free(e->rules);
 	free(e->counted);
 	free(e);
 }
 
-static char *table_text(const struct early *e, const struct shield_rule *rules, size_t n,
-			const struct devices *on)
+static int choose(struct early *e, enum shield_by by, struct drop **ret_drop,
+		  struct errmsg *ret_err)
 {
-	const char *names[EARLYTEXT_DEVICES];
-	char *text = NULL;
-	size_t len;
-	FILE *f = open_memstream(&text, &len);
+	int rc = 0;
 
-	if (!f)
-		return NULL;
-	for (size_t i = 0; i < on->n; i++)
-		names[i] = on->list[i].name;
-	(void)earlytext_write(f, e->names, rules, n, names, on->n);
-	if (fclose(f)) {
-		free(text);
-		return NULL;
-	}
-	return text;
+	if (by == SHIELD_BY_BPF)
+		rc = drop_bpf_new(&e->bpf, ret_err);
+	else if (!e->nft) /* says what is missing */
+		rc = drop_nft_new(e->names, &e->nft, ret_err);
+	*ret_drop = by == SHIELD_BY_BPF ? e->bpf : e->nft;
+	return rc;
 }
 
-/* Everything that a table may have, on lo, which is always there. It also makes the kernel load what is needed. */
-static int check_kernel(struct early *e, struct errmsg *ret_err)
+int early_want(struct early *e, enum shield_by by, const char *const *only, struct errmsg *ret_err)
 {
-	static const struct devices lo = { .list = { { .ifindex = 1, .name = "lo" } }, .n = 1 };
-	struct shield_rule rules[] = { { addr_any, 7, 9 },
-				       { addr_v4(127, 0, 0, 1), 7, 7 },
-				       { .port_min = 7, .port_max = 7 } };
-	struct errmsg err;
-	char *text;
-	int rc;
+	struct drop *drop;
+	int rc = choose(e, by, &drop, ret_err);
 
-	rules[2].addr.b[15] = 1;
-	text = table_text(e, rules, ARRAY_SIZE(rules), &lo);
-	if (!text)
-		return errmsg(ret_err, -ENOMEM, "shield: %s", strerror(ENOMEM));
-	rc = nft_check(e, text, &err);
-	free(text);
-	return rc ? errmsg(ret_err, rc,
-			   "Shield=ingress needs nftables 1.0 and a kernel with "
-			   "CONFIG_NF_TABLES_NETDEV and CONFIG_NFT_FIB_NETDEV; use "
-			   "Shield=iptables: %.300s",
-			   err.text)
-		  : 0;
-}
-
-int early_want(struct early *e, const char *const *only, struct errmsg *ret_err)
-{
-	const int rc = check_kernel(e, ret_err);
-
-	return rc ? rc : netview_new_links(only, &e->links, ret_err);
+	if (!rc)
+		rc = drop->ops->check(drop, ret_err);
+	if (!rc)
+		rc = netview_new_addresses(only, &e->view, ret_err);
+	if (rc)
+		return rc;
+	e->drop = drop;
+	e->name = by == SHIELD_BY_BPF ? "bpf" : "ingress";
+	return 0;
 }
 
 /* --- Counts --------------------------------------------------------------------------------- */
@@ -235,16 +113,23 @@ static void add_stat(struct shield_stat *to, const struct shield_stat *from)
 	to->early += from->early;
 }
 
-/* What all tables have counted until now: this one and those before. Nothing that stands, or no memory: those before. */
+/* What drops: also a table that an earlier run left. */
+static struct drop *standing(const struct early *e)
+{
+	struct drop *const drop = e->drop ? e->drop : e->nft;
+
+	return drop && drop->ops->stands(drop) ? drop : NULL;
+}
+
+/* All that was counted until now: by what stands and what did before. No memory: by that. */
 static struct shield_stat *counts_now(struct early *e, size_t *ret_n)
 {
+	struct drop *const drop = standing(e);
 	struct shield_stat *now = NULL, *all;
-	char *text = e->stands ? nft_list(e) : NULL;
 	size_t now_n = 0, n = e->counted_n;
 
-	if (text && earlytext_parse(text, &now, &now_n))
+	if (drop && drop->ops->counts(drop, &now, &now_n))
 		now_n = 0;
-	free(text);
 	all = calloc(n + now_n + 1, sizeof(*all));
 	if (all && n)
 		memcpy(all, e->counted, n * sizeof(*all));
@@ -263,11 +148,11 @@ static struct shield_stat *counts_now(struct early *e, size_t *ret_n)
 	return all;
 }
 
-/* The table is about to be replaced or removed: its counts are ours to keep. */
+/* What has counted is about to be replaced or removed: its counts are ours to keep. */
 static void keep_counts(struct early *e)
 {
 	size_t n;
-	struct shield_stat *all = e->stands ? counts_now(e, &n) : NULL;
+	struct shield_stat *all = standing(e) ? counts_now(e, &n) : NULL;
 
 	if (!all)
 		return;
@@ -310,26 +195,26 @@ void early_add_counts(struct early *e, struct shield_stat *stats, size_t n)
 
 /* --- The table ------------------------------------------------------------------------------ */
 
-static void devices_find(const struct early *e, struct devices *ret_on)
+static void devices_find(const struct early *e, struct drop_devices *ret_on)
 {
-	struct devices on = { .n = 0 };
+	const struct drop_ops *const ops = e->drop->ops;
+	struct drop_devices on = { .n = 0 };
 	size_t at = 0;
 	uint32_t ifindex;
 
-	while (on.n < ARRAY_SIZE(on.list) && (ifindex = netview_next_direct(e->links, &at))) {
-		struct device *d = &on.list[on.n];
+	while (on.n < ARRAY_SIZE(on.list) && (ifindex = netview_next_direct(e->view, &at))) {
+		struct drop_device *d = &on.list[on.n];
 
 		d->ifindex = ifindex;
-		(void)snprintf(d->name, sizeof(d->name), "%s",
-			       netview_link_name(e->links, ifindex));
-		/* One that went or has another name now makes nft fail; its event is under way. */
-		if (earlytext_can_name(d->name) && if_nametoindex(d->name) == ifindex)
+		(void)snprintf(d->name, sizeof(d->name), "%s", netview_link_name(e->view, ifindex));
+		/* One that went or has another name now; its event is under way. */
+		if ((!ops->takes || ops->takes(d->name)) && if_nametoindex(d->name) == ifindex)
 			on.n++;
 	}
 	*ret_on = on;
 }
 
-static bool devices_equal(const struct devices *a, const struct devices *b)
+static bool devices_equal(const struct drop_devices *a, const struct drop_devices *b)
 {
 	if (a->n != b->n)
 		return false;
@@ -341,24 +226,16 @@ static bool devices_equal(const struct devices *a, const struct devices *b)
 	return true;
 }
 
+/* All of it, a table that an earlier run left too. */
 static int take_away(struct early *e, struct errmsg *ret_err)
 {
-	char *text = NULL;
-	size_t len;
-	FILE *f;
-	int rc;
+	int rc = e->nft ? e->nft->ops->remove(e->nft, ret_err) : 0;
 
-	if (!e->stands)
-		return 0;
-	f = open_memstream(&text, &len);
-	if (f)
-		earlytext_write_remove(f, e->names);
-	rc = !f || fclose(f) ? errmsg(ret_err, -ENOMEM, "shield: %s", strerror(ENOMEM))
-			     : nft_load(e, text, ret_err);
-	free(text);
+	if (!rc && e->bpf)
+		rc = e->bpf->ops->remove(e->bpf, ret_err);
 	if (rc)
 		return rc;
-	e->stands = e->left = false;
+	e->left = false;
 	e->on.n = 0;
 	return 0;
 }
@@ -371,9 +248,7 @@ int early_remove(struct early *e, struct errmsg *ret_err)
 	keep_counts(e);
 	rc = take_away(e, &err);
 	if (rc)
-		return errmsg(ret_err, rc,
-			      "the early drop (nftables' table netdev %s) stays: %.300s",
-			      e->names->early, err.text);
+		return errmsg(ret_err, rc, "the early drop stays: %.300s", err.text);
 	e->rules_n = 0;
 	return 0;
 }
@@ -381,29 +256,20 @@ int early_remove(struct early *e, struct errmsg *ret_err)
 /* One try, for the devices that there are. */
 static int make(struct early *e, struct errmsg *ret_err)
 {
-	struct devices on;
-	char *text;
+	struct drop_devices on;
+	const struct drop_wish wish = { e->rules, e->rules_n, &on, e->view };
 	int rc;
 
 	devices_find(e, &on);
-	text = table_text(e, e->rules, e->rules_n, &on);
-	if (!text)
-		return errmsg(ret_err, -ENOMEM, "shield: %s", strerror(ENOMEM));
-	if (*text) {
-		rc = nft_load(e, text, ret_err);
-		e->stands |= !rc;
-		e->left &= rc != 0;
-	} else {
-		rc = take_away(e, ret_err);
-	}
-	free(text);
-	if (!rc)
+	rc = e->drop->ops->set(e->drop, &wish, ret_err);
+	if (!rc) {
 		e->on = on;
+		e->left = false;
+	}
 	return rc;
 }
 
-/* Makes the table drop e->rules on the devices that there are, or takes it away: then there is trouble. -Exxx: it stands as
- * it did.
+/* Drops e->rules on the devices that there are, or takes all away: then there is trouble. -Exxx: it stands as it did.
  */
 static int renew(struct early *e, struct errmsg *ret_err)
 {
@@ -411,7 +277,8 @@ static int renew(struct early *e, struct errmsg *ret_err)
 	struct errmsg err;
 	int rc = -EIO;
 
-	keep_counts(e);
+	if (!e->drop->ops->counts_last)
+		keep_counts(e);
 	forget_counts(e);
 	for (unsigned i = 0; i < TRIES && rc; i++) {
 		rc = make(e, &err);
@@ -425,10 +292,7 @@ static int renew(struct early *e, struct errmsg *ret_err)
 	e->trouble = err;
 	rc = take_away(e, &err);
 	if (rc)
-		return errmsg(
-			ret_err, rc,
-			"the early drop (nftables' table netdev %s) cannot be changed: %.300s",
-			e->names->early, err.text);
+		return errmsg(ret_err, rc, "the early drop cannot be changed: %.300s", err.text);
 	return 0;
 }
 
@@ -485,7 +349,7 @@ int early_shrink(struct early *e, const struct shield_rule *rules, size_t n, str
 	size_t kept_n = 0;
 	int rc;
 
-	if (!e->links || e->left)
+	if (!e->drop || e->left)
 		return early_remove(e, ret_err);
 	if (has_rules(rules, n, e->rules, e->rules_n))
 		return 0;
@@ -501,22 +365,6 @@ int early_shrink(struct early *e, const struct shield_rule *rules, size_t n, str
 	return rc;
 }
 
-/* The table gets more members, when that is all. False: a new one is needed. */
-static bool add_members(struct early *e, const struct shield_rule *all, size_t n)
-{
-	char *text = NULL;
-	size_t len;
-	FILE *f = e->stands && !e->trouble.text[0] ? open_memstream(&text, &len) : NULL;
-	bool can;
-
-	if (!f)
-		return false;
-	can = earlytext_write_more(f, e->names, all, n, e->rules_n);
-	can = !fclose(f) && can && (!*text || !nft_load(e, text, NULL));
-	free(text);
-	return can;
-}
-
 /* rules are no fewer than those that stand. */
 static void grow(struct early *e, const struct shield_rule *rules, size_t n)
 {
@@ -530,7 +378,8 @@ static void grow(struct early *e, const struct shield_rule *rules, size_t n)
 		if (!has_rule(all, all_n, &rules[i]))
 			all[all_n++] = rules[i];
 	}
-	if (all && add_members(e, all, all_n)) {
+	if (all && !e->trouble.text[0] && e->drop->ops->add &&
+	    e->drop->ops->add(e->drop, all, all_n, e->rules_n)) {
 		free(e->rules);
 		e->rules = all;
 		e->rules_n = all_n;
@@ -544,7 +393,7 @@ static void grow(struct early *e, const struct shield_rule *rules, size_t n)
 
 void early_grow(struct early *e, const struct shield_rule *rules, size_t n)
 {
-	if (e->links && (e->trouble.text[0] || !has_rules(e->rules, e->rules_n, rules, n)))
+	if (e->drop && (e->trouble.text[0] || !has_rules(e->rules, e->rules_n, rules, n)))
 		grow(e, rules, n);
 }
 
@@ -552,22 +401,23 @@ void early_grow(struct early *e, const struct shield_rule *rules, size_t n)
 
 int early_fd(const struct early *e)
 {
-	return e->links ? netview_fd(e->links) : -1;
+	return e->view ? netview_fd(e->view) : -1;
 }
 
 void early_update(struct early *e)
 {
-	struct devices on;
+	struct drop_devices on;
 	struct errmsg err;
+	bool moved;
 
-	if (!e->links)
+	if (!e->drop)
 		return;
-	(void)netview_update(e->links, clock_monotonic_us());
-	if (e->seen == netview_generation(e->links))
+	moved = netview_update(e->view, clock_monotonic_us()) && e->drop->ops->by_address;
+	if (e->seen == netview_generation(e->view) && !moved)
 		return;
-	e->seen = netview_generation(e->links);
+	e->seen = netview_generation(e->view);
 	devices_find(e, &on);
-	if (!devices_equal(&on, &e->on) && renew(e, &err))
+	if ((moved || !devices_equal(&on, &e->on)) && renew(e, &err))
 		e->trouble = err;
 }
 
@@ -575,17 +425,19 @@ void early_update(struct early *e)
 
 const char *early_trouble(const struct early *e)
 {
-	return e->links && e->trouble.text[0] ? e->trouble.text : NULL;
+	return e->drop && e->trouble.text[0] ? e->trouble.text : NULL;
 }
 
-bool early_is_wanted(const struct early *e)
+const char *early_name(const struct early *e)
 {
-	return e->links;
+	return e->name;
 }
 
-size_t early_devices(const struct early *e, const char *ret_names[static EARLYTEXT_DEVICES])
+size_t early_devices(const struct early *e, const char *ret_names[static SHIELD_DEVICES])
 {
-	for (size_t i = 0; i < e->on.n && e->stands; i++)
+	const size_t n = standing(e) ? e->on.n : 0;
+
+	for (size_t i = 0; i < n; i++)
 		ret_names[i] = e->on.list[i].name;
-	return e->stands ? e->on.n : 0;
+	return n;
 }

@@ -1,27 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The early drop, Shield=ingress: beside the shield's rules, one table of nftables drops the same segments at the
- * devices' ingress hook, right behind the packet sockets and before the kernel's IP looks at them.
+/* The early drop: beside the shield's rules, one table of nftables (Shield=ingress) or a program of BPF (Shield=bpf)
+ * drops the same segments at the devices' ingress, right behind the packet sockets and before the kernel's IP looks
+ * at them.
  *
  * It saves time and protects nothing: that is what the rules of iptables do. So it always drops a subset of
  * what they drop. It grows after them and shrinks before them, and goes first: a port that is free again is the
- * kernel's. When nft fails it is taken away, and the rules go on alone; each later change tries again.
+ * kernel's. When it fails it is taken away, and the rules go on alone; each later change tries again.
  *
  * It stands on devices whose frames go nowhere else than to this machine's IP (netview_next_direct()), and
- * follows them as they come and go. A name is bound to a device by the kernel when the table is made, or later
- * by itself (Linux 6.16): either way the table is made anew for a device that comes.
+ * follows them as they come and go. nftables' table is made anew for that: a name is bound to a device by the
+ * kernel when the table is made, or later by itself (Linux 6.16).
  */
 #pragma once
 #include "base/errmsg.h"
-#include "host/earlytext.h"
+#include "host/ruletext.h"
+#include "host/shield.h"
 
 struct early;
 
 /* names: the shield's; it must outlive this. Changes nothing, but sees whether an earlier run left a table.
- * -ENOENT: there is no nft, with a message that says what to do. */
+ * -ENOMEM. */
 int early_new(const struct ruletext_names *names, struct early **ret_early, struct errmsg *ret_err);
 void early_free(struct early *e); /* leaves the table as it is */
-/* From now on it is wanted, on these interfaces (NULL: any). Asks nft and the kernel whether they can. */
-int early_want(struct early *e, const char *const *only, struct errmsg *ret_err);
+/* From now on it is wanted, on these interfaces (NULL: any). Asks whether the kernel can, and nft when it is that
+ * which drops. -ENOENT: there is no nft. */
+int early_want(struct early *e, enum shield_by by, const char *const *only, struct errmsg *ret_err);
 
 /* Before the rules become these. -Exxx: the table stands, has more than they, and cannot be changed. A
  * table that an earlier run left goes, and so does any that is not wanted. */
@@ -38,8 +41,9 @@ void early_update(struct early *e);
 
 /* Why nothing is dropped early although it is wanted; NULL: it is, or it is not wanted. */
 const char *early_trouble(const struct early *e);
-bool early_is_wanted(const struct early *e);
-/* The devices it stands on; at most EARLYTEXT_DEVICES. Valid until the next call that changes e. */
-size_t early_devices(const struct early *e, const char *ret_names[static EARLYTEXT_DEVICES]);
+/* What is wanted, as Shield= has it; NULL: nothing is. */
+const char *early_name(const struct early *e);
+/* The devices it stands on; at most SHIELD_DEVICES. Valid until the next call that changes e. */
+size_t early_devices(const struct early *e, const char *ret_names[static SHIELD_DEVICES]);
 /* Adds what it has counted to the rules' counts, each member of a set to the first of them that has it. */
 void early_add_counts(struct early *e, struct shield_stat *stats, size_t n);

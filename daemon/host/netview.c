@@ -35,12 +35,12 @@ static int init(struct netview *v, const char *const *only)
 	if (rc)
 		return rc;
 	/* Touched as they fill: what nobody talks to costs nothing. */
-	if (!v->links_only) {
+	if (!v->no_paths) {
 		v->neighs = calloc(NV_NEIGHS, sizeof(*v->neighs));
 		v->paths = calloc(NV_PATHS, sizeof(*v->paths));
 	}
 	v->buffer = malloc(NV_BUFFER_BYTES);
-	if ((!v->links_only && (!v->neighs || !v->paths)) || !v->buffer)
+	if ((!v->no_paths && (!v->neighs || !v->paths)) || !v->buffer)
 		return -ENOMEM;
 	v->neigh_generation = 1;
 	if (getrandom(v->key, sizeof(v->key), 0) != sizeof(v->key))
@@ -54,14 +54,14 @@ static int init(struct netview *v, const char *const *only)
 	return rc;
 }
 
-static int make(const char *const *only, bool links_only, struct netview **ret_view,
+static int make(const char *const *only, bool no_paths, struct netview **ret_view,
 		struct errmsg *ret_err)
 {
 	struct netview *v = calloc(1, sizeof(*v));
 	int rc = -ENOMEM;
 
 	if (v) {
-		v->links_only = links_only;
+		v->no_paths = no_paths;
 		rc = init(v, only);
 	}
 	if (rc) {
@@ -78,7 +78,8 @@ int netview_new(const char *const *only, struct netview **ret_view, struct errms
 	return make(only, false, ret_view, ret_err);
 }
 
-int netview_new_links(const char *const *only, struct netview **ret_view, struct errmsg *ret_err)
+int netview_new_addresses(const char *const *only, struct netview **ret_view,
+			  struct errmsg *ret_err)
 {
 	return make(only, true, ret_view, ret_err);
 }
@@ -135,6 +136,18 @@ bool netview_is_local(const struct netview *v, const struct ipaddr *a)
 	if (addr_is_loopback(a))
 		return v->loopback_wanted && !netview_is_subnet_broadcast(v, a);
 	return nv_set_has(&v->local, a);
+}
+
+bool netview_next_local(const struct netview *v, size_t *at, struct ipaddr *ret_addr)
+{
+	const size_t slots = v->local.slots ? v->local.mask + 1 : 0;
+
+	while (*at < slots) {
+		*ret_addr = v->local.slots[(*at)++];
+		if (!addr_is_any(ret_addr) && !addr_is_loopback(ret_addr))
+			return true;
+	}
+	return false;
 }
 
 bool netview_uses_interface(const struct netview *v, uint32_t ifindex)

@@ -33,8 +33,9 @@ struct path {
 
 /* only: names of interfaces to use, NULL-terminated; NULL for any. */
 int netview_new(const char *const *only, struct netview **ret_view, struct errmsg *ret_err);
-/* One that knows interfaces and nothing else: of no use for addresses, neighbours and paths. */
-int netview_new_links(const char *const *only, struct netview **ret_view, struct errmsg *ret_err);
+/* One that knows interfaces and addresses and nothing else: of no use for neighbours and paths. */
+int netview_new_addresses(const char *const *only, struct netview **ret_view,
+			  struct errmsg *ret_err);
 void netview_free(struct netview *v);
 /* Poll readable, then netview_update(): reads what changed. It re-reads everything after an overrun
  * (ENOBUFS). True when addresses changed, so that the caller can look again at what it owns. */
@@ -43,6 +44,8 @@ bool netview_update(struct netview *v, uint64_t now_us);
 
 /* Is this a unicast address of this machine (on an interface we may use)? 127.0.0.0/8 is. */
 bool netview_is_local(const struct netview *v, const struct ipaddr *a);
+/* All of these but 127.0.0.0/8, each once. *at: 0 at first, moved on. False: there are no more. */
+bool netview_next_local(const struct netview *v, size_t *at, struct ipaddr *ret_addr);
 /* Subnet broadcast of one of our networks? (MUST-46, MUST-57) */
 bool netview_is_subnet_broadcast(const struct netview *v, const struct ipaddr *a);
 /* May frames that came by this interface be for us? Not when it is a port of a bridge or bond (the

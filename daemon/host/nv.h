@@ -81,7 +81,7 @@ struct netview {
 	bool addresses_changed; /* since the last netview_update() */
 	bool stale; /* events were lost and not made up for yet */
 	bool loopback_wanted;
-	bool links_only; /* nothing else is kept: no addresses, neighbours or paths */
+	bool no_paths; /* nothing of them is kept, nor of neighbours */
 
 	struct nv_link *links; /* by ifindex, ascending */
 	size_t links_n;

@@ -22,6 +22,7 @@ enum {
 	EVENTS_MAX = 256, /* datagrams in one wakeup */
 	EVENT_SOCKET_BYTES = 1 << 20,
 	REQUEST_LIMIT_S = 1,
+	GROUPS_OF_ADDRESSES = 3,
 };
 
 /* --- Reading attributes --------------------------------------------------------------------- */
@@ -224,9 +225,10 @@ static int socket_open(struct nl_sock **ret_sock)
 static int events_open(struct netview *v)
 {
 	static const int groups[] = {
-		RTNLGRP_LINK, /* first: alone when there is no more to know */
-		RTNLGRP_NEIGH,      RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
-		RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE,
+		RTNLGRP_LINK,        RTNLGRP_IPV4_IFADDR,
+		RTNLGRP_IPV6_IFADDR, RTNLGRP_NEIGH, /* from here on: for paths */
+		RTNLGRP_IPV4_ROUTE,  RTNLGRP_IPV6_ROUTE,
+		RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE,
 	};
 	const int bytes = EVENT_SOCKET_BYTES;
 	int rc = socket_open(&v->events), fd;
@@ -237,12 +239,12 @@ static int events_open(struct netview *v)
 	/* FORCE needs CAP_NET_ADMIN; without it the system's limit holds and overruns come sooner. */
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) < 0)
 		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
-	for (size_t i = 0; i < (v->links_only ? 1 : ARRAY_SIZE(groups)); i++) {
+	for (size_t i = 0; i < (v->no_paths ? GROUPS_OF_ADDRESSES : ARRAY_SIZE(groups)); i++) {
 		if (nl_socket_add_membership(v->events, groups[i]) < 0)
 			return -EPROTONOSUPPORT;
 	}
 	/* Next-hop objects are younger than the rest (Linux 5.3). */
-	if (!v->links_only)
+	if (!v->no_paths)
 		(void)nl_socket_add_membership(v->events, RTNLGRP_NEXTHOP);
 	return nl_socket_set_nonblocking(v->events) < 0 ? -EIO : 0;
 }
@@ -377,9 +379,9 @@ int nv_netlink_resync(struct netview *v)
 	v->stale = false;
 	nv_tables_clear(v);
 	rc = dump(v, RTM_GETLINK, &link, sizeof(link));
-	if (!rc && !v->links_only)
+	if (!rc)
 		rc = dump(v, RTM_GETADDR, &addr, sizeof(addr));
-	if (!rc && !v->links_only)
+	if (!rc && !v->no_paths)
 		rc = dump(v, RTM_GETNEIGH, &neigh, sizeof(neigh));
 	if (!rc && v->stale)
 		rc = -ENOMEM;

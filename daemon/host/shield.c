@@ -32,7 +32,7 @@ struct shield {
 	 * nothing. (iptables-restore -c could set them, but ip6tables 1.8.9 on nftables does not.) */
 	struct shield_stat *counted;
 	size_t counted_n;
-	struct early *early; /* NULL: there is no nft, and so nothing of it */
+	struct early *early;
 };
 
 /* A table as it stands, with the text that it points into. */
@@ -174,7 +174,6 @@ int shield_new(const char *tag, struct shield **ret_shield, struct errmsg *ret_e
 {
 	struct shield *s = calloc(1, sizeof(*s));
 	bool kernel6, addresses6;
-	struct errmsg err;
 	int rc;
 
 	if (!s)
@@ -189,8 +188,8 @@ int shield_new(const char *tag, struct shield **ret_shield, struct errmsg *ret_e
 		rc = family_init(&s->families[0], false, ret_err);
 	if (!rc && kernel6)
 		rc = family_init(&s->families[1], true, ret_err);
-	if (!rc && early_new(&s->names, &s->early, &err) == -ENOMEM)
-		rc = errmsg(ret_err, -ENOMEM, "%s", err.text);
+	if (!rc)
+		rc = early_new(&s->names, &s->early, ret_err);
 	if (rc) {
 		shield_free(s);
 		return rc;
@@ -199,11 +198,10 @@ int shield_new(const char *tag, struct shield **ret_shield, struct errmsg *ret_e
 	return 0;
 }
 
-int shield_drop_early(struct shield *s, const char *const *only, struct errmsg *ret_err)
+int shield_drop_early(struct shield *s, enum shield_by by, const char *const *only,
+		      struct errmsg *ret_err)
 {
-	const int rc = s->early ? 0 : early_new(&s->names, &s->early, ret_err);
-
-	return rc ? rc : early_want(s->early, only, ret_err);
+	return early_want(s->early, by, only, ret_err);
 }
 
 void shield_free(struct shield *s)
@@ -417,14 +415,14 @@ static int change(struct shield *s, const struct shield_rule *rules, size_t n,
 static int change_all(struct shield *s, const struct shield_rule *rules, size_t n,
 		      const struct standing before[FAMILIES], struct errmsg *ret_err)
 {
-	int rc = s->early ? early_shrink(s->early, rules, n, ret_err) : 0;
+	int rc = early_shrink(s->early, rules, n, ret_err);
 
 	if (rc)
 		return rc;
 	rc = change(s, rules, n, before, ret_err);
-	if (s->early && !rc)
+	if (!rc)
 		early_grow(s->early, rules, n);
-	else if (s->early)
+	else
 		early_grow(s->early, s->applied, s->applied_n);
 	return rc;
 }
@@ -495,7 +493,7 @@ static int family_remove(const struct shield *s, struct family *f, struct errmsg
 
 int shield_remove(struct shield *s, struct errmsg *ret_err)
 {
-	int first = s->early ? early_remove(s->early, ret_err) : 0;
+	int first = early_remove(s->early, ret_err);
 
 	if (first)
 		return first;
@@ -555,8 +553,7 @@ int shield_list(struct shield *s, struct shield_stat **ret_stats, size_t *ret_n,
 			return rc;
 		}
 	}
-	if (s->early)
-		early_add_counts(s->early, stats, n);
+	early_add_counts(s->early, stats, n);
 	*ret_stats = stats;
 	*ret_n = n;
 	return 0;
@@ -564,20 +561,19 @@ int shield_list(struct shield *s, struct shield_stat **ret_stats, size_t *ret_n,
 
 int shield_fd(const struct shield *s)
 {
-	return s->early ? early_fd(s->early) : -1;
+	return early_fd(s->early);
 }
 
 void shield_update(struct shield *s)
 {
-	if (s->early)
-		early_update(s->early);
+	early_update(s->early);
 }
 
 void shield_early(const struct shield *s, struct shield_early *ret_early)
 {
-	struct shield_early e = { .wanted = s->early && early_is_wanted(s->early) };
+	struct shield_early e = { .name = early_name(s->early) };
 
-	if (e.wanted) {
+	if (e.name) {
 		e.trouble = early_trouble(s->early);
 		e.devices_n = early_devices(s->early, e.devices);
 	}

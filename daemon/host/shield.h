@@ -8,8 +8,8 @@
  * --noflush replaces the chain atomically. Rules are kept over a crash, found again at start, and
  * removed at a wanted stop. Calls run a child and take about 10 ms: main thread only.
  *
- * Beside them, when it is asked for, a table of nftables drops the same at the devices' ingress, which is cheaper
- * (host/early.h). It goes with the rules, and stays over a crash with them.
+ * Beside them, when it is asked for, a table of nftables or a program of BPF drops the same at the devices' ingress,
+ * which is cheaper (host/early.h). It goes with the rules; the table stays over a crash with them, the program does not.
  */
 #pragma once
 #include <stdbool.h>
@@ -30,8 +30,8 @@ struct shield_rule {
 struct shield_stat {
 	struct shield_rule rule;
 	bool ipv6;
-	uint64_t packets, bytes; /* dropped for the kernel, by iptables' count and nftables' */
-	uint64_t early; /* packets of these that nftables dropped */
+	uint64_t packets, bytes; /* dropped for the kernel, by all of them */
+	uint64_t early; /* packets of these that were dropped at ingress */
 };
 
 /* tag: tells instances apart, the runtime directory; it is printed in the rules' comments. Looks for
@@ -41,9 +41,15 @@ struct shield_stat {
 int shield_new(const char *tag, struct shield **ret_shield, struct errmsg *ret_err);
 void shield_free(struct shield *s); /* leaves the rules as they are */
 
-/* Shield=ingress: what is applied from now on is dropped early too, on these interfaces (NULL-terminated;
- * NULL: any). -ENOENT: there is no nft; -EOPNOTSUPP and others: it or the kernel cannot. */
-int shield_drop_early(struct shield *s, const char *const *only, struct errmsg *ret_err);
+enum shield_by {
+	SHIELD_BY_NFT, /* Shield=ingress */
+	SHIELD_BY_BPF, /* Shield=bpf. Takes CAP_BPF during shield_drop_early(), not later */
+};
+
+/* What is applied from now on is dropped early too, on these interfaces (NULL-terminated; NULL: any). -ENOENT:
+ * there is no nft; -EOPNOTSUPP, -EPERM and others: it or the kernel cannot. */
+int shield_drop_early(struct shield *s, enum shield_by by, const char *const *only,
+		      struct errmsg *ret_err);
 /* Devices come and go: poll readable, then shield_update(). -1 unless asked to drop early. */
 int shield_fd(const struct shield *s);
 void shield_update(struct shield *s);
@@ -51,7 +57,7 @@ void shield_update(struct shield *s);
 enum { SHIELD_DEVICES = 255 };
 
 struct shield_early {
-	bool wanted;
+	const char *name; /* as Shield= has it; NULL: it is not wanted */
 	const char *trouble; /* why the rules are alone; NULL: they are not */
 	const char *devices[SHIELD_DEVICES]; /* that it stands on */
 	size_t devices_n;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Shield=ingress: dropped early what the rules drop, and never more; it follows devices and listeners, and leaves nothing."""
+"""Shield=ingress and Shield=bpf: dropped early what the rules drop, and never more; it follows devices and listeners, and leaves nothing."""
 import fcntl
 import os
 import pathlib
@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 
-from lab import SLOW, TCPFSMD, Skip, pump, run, skip_all, until
+from lab import SLOW, TCPFSMD, Skip, pump, run, skip_all, until, variants
 
 NFT = shutil.which('nft', path='/usr/sbin:/usr/bin:/sbin:/bin')
 if not NFT:
@@ -18,6 +18,14 @@ if not NFT:
 INGRESS = '[Daemon]\nShield=ingress\n'
 ECHO = INGRESS + '[Listener e]\nAddress=10.9.0.2:7\nService=echo\n'
 BOTH = INGRESS + '[Listener e]\nAddress=*:7\nService=echo\n'
+BY = ['ingress', 'bpf']
+
+
+def asked(by, config):
+    """The configuration, for either way. The program of BPF stands behind packets of a kernel that has the place for it."""
+    if by == 'bpf' and tuple(int(n) for n in os.uname().release.split('.')[:2]) < (6, 6):
+        raise Skip('this kernel has no TCX')
+    return config.replace('Shield=ingress', f'Shield={by}')
 
 
 def tables(lab, ns='server'):
@@ -70,9 +78,10 @@ def fake_nft(lab, *words):
 
 # ---- what is dropped, and where ----
 
-def test_both_families_are_served_and_the_kernels_ip_sees_nothing(lab):
-    d = lab.daemon(BOTH)
-    assert devices(d) == ['v1'] and len(tables(lab)) == 1
+@variants(by=BY)
+def test_both_families_are_served_and_the_kernels_ip_sees_nothing(lab, by):
+    d = lab.daemon(asked(by, BOTH))
+    assert devices(d) == ['v1'] and len(tables(lab)) == (by == 'ingress')
     for host in ('10.9.0.2', 'fd09::2'):
         assert pump(lab.connect(host, 7), b'x' * 300000) == b'x' * 300000
     for family in ('ipv4', 'ipv6'):
@@ -85,8 +94,9 @@ def test_both_families_are_served_and_the_kernels_ip_sees_nothing(lab):
     d.stop()
     assert tables(lab) == []
 
-def test_connections_that_we_open(lab):
-    d = lab.daemon(INGRESS)
+@variants(by=BY)
+def test_connections_that_we_open(lab, by):
+    d = lab.daemon(asked(by, INGRESS))
     server = lab.listen('10.9.0.1', 80)
     d.ctl('connect', '10.9.0.1:80')
     s, _ = server.accept()
@@ -95,61 +105,85 @@ def test_connections_that_we_open(lab):
     packets, early = counts(d, port=61000)
     assert early > 0, (packets, early)
 
-def test_a_subset_of_what_the_rules_drop(lab):
-    """Frame by frame: what the early drop must leave to others, and what it takes."""
-    d = lab.daemon('[Listener e]\nAddress=*:7\nService=discard\n' + INGRESS)
+@variants(by=BY)
+def test_a_subset_of_what_the_rules_drop(lab, by):
+    """Frame by frame: what the early drop must leave to others, and what it takes. Each has a port of its own."""
     macs = [bytes.fromhex(re.search(r'link/ether ([\da-f:]+)', lab.sh(ns, f'ip link show {dev}'))[1].replace(':', ''))
             for ns, dev in (('server', 'v1'), ('client', 'v0'))]
+    other = bytes([2, 0, 0, 0, 0, 9])
+
+    def tcp(port):
+        return struct.pack('!HHIIBBHHH', 40000, port, 1, 0, 5 << 4, 16, 1000, 0, 0)  # an ACK of nothing; the checksum is wrong
+
+    def ip4(dst='10.9.0.2', proto=6, fragment=0, options=b'', version=4):
+        def packet(port):
+            words = 5 + len(options) // 4
+            head = struct.pack('!BBHHHBBH', version << 4 | words, 0, 4 * words + len(tcp(port)), 1, fragment, 64, proto, 0)
+            head += socket.inet_aton('10.9.0.1') + socket.inet_aton(dst) + options
+            total = sum(struct.unpack(f'!{2 * words}H', head))
+            total = (total & 0xffff) + (total >> 16)
+            return head[:10] + struct.pack('!H', ~((total & 0xffff) + (total >> 16)) & 0xffff) + head[12:] + tcp(port)
+        return 0x800, packet
+
+    def ip6(dst='fd09::2', extension=False, version=6):
+        def packet(port):
+            rest = (bytes([6, 0, 1, 4, 0, 0, 0, 0]) if extension else b'') + tcp(port)
+            return struct.pack('!IHBB', version << 28, len(rest), 60 if extension else 6, 64) + socket.inet_pton(
+                socket.AF_INET6, 'fd09::1') + socket.inet_pton(socket.AF_INET6, dst) + rest
+        return 0x86dd, packet
+
+    tag, two = b'\x81\x00\x00\x05', b'\x88\xa8\x00\x06\x81\x00\x00\x05'
+    cases = [('IPv4', ip4(), {}, 4), ('IPv4 with options', ip4(options=bytes(4)), {}, 4 if by == 'ingress' else 0), ('IPv6', ip6(), {}, 6),
+             ('a tag of VLAN 5', ip4(), {'tag': tag}, 0), ('a tag of VLAN 5, IPv6', ip6(), {'tag': tag}, 0), ('two tags', ip4(), {'tag': two}, 0),
+             ('a first fragment', ip4(fragment=0x2000), {}, 0), ('a later fragment', ip4(fragment=3), {}, 0),
+             ('another protocol', ip4(proto=17), {}, 0), ('another host', ip4(dst='10.9.0.77'), {}, 0),
+             ('another host, IPv6', ip6(dst='fd09::77'), {}, 0), ('another station', ip4(), {'to': other}, 0),
+             ('everybody', ip4(), {'to': b'\xff' * 6}, 0), ('an extension header', ip6(extension=True), {}, 0)]
+    d = lab.daemon(asked(by, INGRESS) + '[Listener l]\nAddress=*:7\nService=discard\n' + ''.join(
+        f'[Listener l{n}]\nAddress=*:{100 + n}\nService=discard\n[Listener m{n}]\nAddress=10.9.0.2:{300 + n}\nService=discard\n'
+        f'[Listener n{n}]\nAddress=[fd09::2]:{300 + n}\nService=discard\n' for n in range(len(cases))))
     raw = lab.socket('client', socket.AF_PACKET, socket.SOCK_RAW)
     raw.bind(('v0', 0))
-    tcp = struct.pack('!HHIIBBHHH', 40000, 7, 1, 0, 5 << 4, 16, 1000, 0, 0)  # an ACK of nothing; the checksum is wrong
-
-    def ip4(dst='10.9.0.2', proto=6, fragment=0, options=b''):
-        words = 5 + len(options) // 4
-        head = struct.pack('!BBHHHBBH', 0x40 | words, 0, 4 * words + len(tcp), 1, fragment, 64, proto, 0)
-        head += socket.inet_aton('10.9.0.1') + socket.inet_aton(dst) + options
-        total = sum(struct.unpack(f'!{2 * words}H', head))
-        total = (total & 0xffff) + (total >> 16)
-        return head[:10] + struct.pack('!H', ~((total & 0xffff) + (total >> 16)) & 0xffff) + head[12:] + tcp
-
-    def ip6(dst='fd09::2', extension=False):
-        rest = (bytes([6, 0, 1, 4, 0, 0, 0, 0]) if extension else b'') + tcp
-        return struct.pack('!IHBB', 6 << 28, len(rest), 60 if extension else 6, 64) + socket.inet_pton(
-            socket.AF_INET6, 'fd09::1') + socket.inet_pton(socket.AF_INET6, dst) + rest
-
-    def frame(payload, kind, tag=b'', to=None):
-        return (to or macs[0]) + macs[1] + tag + struct.pack('!H', kind) + payload
-
-    def early(text):
-        return [int(n) for n in re.findall(r'\b7 counter packets (\d+)', text)]
-
-    other = bytes([2, 0, 0, 0, 0, 9])
-    for name, packet, taken in [
-            ('IPv4', frame(ip4(), 0x800), [1, 0]),
-            ('IPv4 with options', frame(ip4(options=bytes(4)), 0x800), [1, 0]),
-            ('IPv6', frame(ip6(), 0x86dd), [0, 1]),
-            ('a tag of VLAN 5', frame(ip4(), 0x800, b'\x81\x00\x00\x05'), [0, 0]),
-            ('a tag of VLAN 5, IPv6', frame(ip6(), 0x86dd, b'\x81\x00\x00\x05'), [0, 0]),
-            ('two tags', frame(ip4(), 0x800, b'\x88\xa8\x00\x06\x81\x00\x00\x05'), [0, 0]),
-            ('a first fragment', frame(ip4(fragment=0x2000), 0x800), [0, 0]),
-            ('a later fragment', frame(ip4(fragment=3), 0x800), [0, 0]),
-            ('another protocol', frame(ip4(proto=17), 0x800), [0, 0]),
-            ('another host', frame(ip4(dst='10.9.0.77'), 0x800), [0, 0]),
-            ('another host, IPv6', frame(ip6(dst='fd09::77'), 0x86dd), [0, 0]),
-            ('another station', frame(ip4(), 0x800, to=other), [0, 0]),
-            ('everybody', frame(ip4(), 0x800, to=b'\xff' * 6), [0, 0]),
-            ('an extension header', frame(ip6(extension=True), 0x86dd), [0, 0])]:
-        before = early(table(lab))
-        raw.send(packet)
-        raw.send(frame(ip4(), 0x800))  # and one that is taken, behind it: then both have been looked at
-        want = [before[0] + taken[0] + 1, before[1] + taken[1]]
-        until(lambda: early(table(lab))[0] > before[0], what=name)
-        assert early(table(lab)) == want, (name, before, early(table(lab)), want)
+    for n, (_, (kind, packet), how, _) in enumerate(cases):
+        for port in (100 + n, 300 + n):  # of a wildcard, and of an address
+            raw.send(how.get('to', macs[0]) + macs[1] + how.get('tag', b'') + struct.pack('!H', kind) + packet(port))
+    # and one that is taken, behind them: then all have been looked at
+    raw.send(macs[0] + macs[1] + struct.pack('!H', 0x800) + ip4()[1](7))
+    until(lambda: counts(d)[1] == 1, what='the last one')
+    early = {(r['family'], r['port_min']): r['early'] for r in d.ctl('list', 'rules')['rules']}
+    for n, (name, _, _, taken) in enumerate(cases):
+        for port in (100 + n, 300 + n):
+            got = [early['ipv4', port], early['ipv6', port]]
+            assert got == [taken == 4, taken == 6], (name, port, got)
     d.stop()
 
-def test_without_ethernet(lab):
+@variants(by=BY)
+def test_an_address_that_moves(lab, by):
+    """Its segments are ours while it is here, and go on to who has it when we are a router for it."""
+    lab.sh('server', 'ip addr add 10.9.0.77/32 dev v1; echo 1 > /proc/sys/net/ipv4/ip_forward')
+    lab.sh('client', 'ip route add 10.9.0.77 via 10.9.0.2')
+    d = lab.daemon(asked(by, BOTH) + '[Listener f]\nAddress=10.9.0.77:70\nService=echo\n')
+    for port in (7, 70):
+        assert pump(lab.connect('10.9.0.77', port), b'x' * 1000) == b'x' * 1000
+        assert counts(d, port=port)[1] > 3
+    lab.holders['third'] = lab.hold()
+    lab.sh('server', f'ip link add d0 type veth peer name d1 netns {lab.holders["third"].pid}; ip link set d0 up; ip addr add 10.7.0.1/24 dev d0')
+    lab.sh('third', 'ip link set lo up; ip addr add 10.7.0.2/24 dev d1; ip addr add 10.9.0.77/32 dev lo; ip link set d1 up; ip route add 10.9.0.0/24 via 10.7.0.1')
+    lab.sh('server', 'ip addr del 10.9.0.77/32 dev v1; ip route add 10.9.0.77 via 10.7.0.2')
+    before = [counts(d, port=port) for port in (7, 70)]
+    for port in (7, 70):
+        kernel_serves(lab, '10.9.0.77', port, 'third')
+    assert [counts(d, port=port) for port in (7, 70)] == before
+    lab.sh('server', 'ip route del 10.9.0.77; ip addr add 10.9.0.77/32 dev v1')
+    for n, port in enumerate((7, 70)):
+        until(lambda: pump(lab.connect('10.9.0.77', port), b'x' * 1000) == b'x' * 1000, what='the address again')
+        assert counts(d, port=port)[1] > before[n][1] + 3
+    d.stop()
+
+@variants(by=BY)
+def test_without_ethernet(lab, by):
     """A tun device: the same, without an Ethernet header."""
-    d = lab.daemon(BOTH)
+    d = lab.daemon(asked(by, BOTH))
     with lab.inside('server'):
         tun = os.open('/dev/net/tun', os.O_RDWR)
         fcntl.ioctl(tun, 0x400454ca, struct.pack('16sH22x', b'tun0', 0x1001))  # TUNSETIFF: IFF_TUN | IFF_NO_PI
@@ -165,19 +199,21 @@ def test_without_ethernet(lab):
     os.close(tun)
     until(lambda: devices(d) == ['v1'], what='the end of tun0')
 
-def test_only_the_interfaces_that_are_served(lab):
+@variants(by=BY)
+def test_only_the_interfaces_that_are_served(lab, by):
     lab.sh('server', 'ip link add d0 type veth peer name d1')
-    d = lab.daemon(ECHO.replace('[Daemon]\n', '[Daemon]\nInterfaces=v1 lo nothere\nLocalPorts=61000-61999\n'))
+    d = lab.daemon(asked(by, ECHO.replace('[Daemon]\n', '[Daemon]\nInterfaces=v1 lo nothere\nLocalPorts=61000-61999\n')))
     assert devices(d) == ['v1']
-    e = lab.daemon('[Listener f]\nAddress=10.9.0.2:70\nService=echo\n[Daemon]\nLocalPorts=62000-62999\nShield=ingress\n')
+    e = lab.daemon(asked(by, '[Listener f]\nAddress=10.9.0.2:70\nService=echo\n[Daemon]\nLocalPorts=62000-62999\nShield=ingress\n'))
     assert devices(e) == ['d0', 'd1', 'v1']
 
 
 # ---- listeners ----
 
-def test_listeners_come_and_go(lab):
+@variants(by=BY)
+def test_listeners_come_and_go(lab, by):
     """A port that is free again is the kernel's, on the spot and in both families."""
-    d = lab.daemon(INGRESS)
+    d = lab.daemon(asked(by, INGRESS))
     for address, host, family in (('10.9.0.2:70', '10.9.0.2', 'ipv4'), ('[fd09::2]:70', 'fd09::2', 'ipv6'), ('*:70', 'fd09::2', 'ipv6'),
                                   ('*:70', '10.9.0.2', 'ipv4')):
         d.ctl('listen', address, '--service', 'echo')
@@ -191,11 +227,12 @@ def test_listeners_come_and_go(lab):
         assert c.recv(8) == b'draining'
         c.close()
         until(lambda: '--dport 70' not in lab.rules(), 10, 'the end of the rule')
-        assert not re.search(r'\b70\b', table(lab)), table(lab)
+        assert by == 'bpf' or not re.search(r'\b70\b', table(lab)), table(lab)
         kernel_serves(lab, host, 70)
 
-def test_counts_outlive_changes_but_not_their_rule(lab):
-    d = lab.daemon(ECHO)
+@variants(by=BY)
+def test_counts_outlive_changes_but_not_their_rule(lab, by):
+    d = lab.daemon(asked(by, ECHO))
     assert pump(lab.connect('10.9.0.2', 7), b'x' * 1000) == b'x' * 1000
     first = counts(d)
     d.ctl('listen', '10.9.0.2:70', '--service', 'echo')
@@ -207,19 +244,21 @@ def test_counts_outlive_changes_but_not_their_rule(lab):
     d.ctl('listen', '10.9.0.2:70', '--service', 'echo')
     assert counts(d, port=70) == (0, 0)
 
-def test_a_reload_that_takes_and_gives(lab):
-    d = lab.daemon(ECHO + '[Listener f]\nAddress=10.9.0.2:8\nService=echo\n')
-    d.conf.write_text(ECHO + '[Listener g]\nAddress=*:9\nService=echo\n')
+@variants(by=BY)
+def test_a_reload_that_takes_and_gives(lab, by):
+    d = lab.daemon(asked(by, ECHO + '[Listener f]\nAddress=10.9.0.2:8\nService=echo\n'))
+    d.conf.write_text(asked(by, ECHO) + '[Listener g]\nAddress=*:9\nService=echo\n')
     d.ctl('reload')
     assert pump(lab.connect('10.9.0.2', 9), b'x') == b'x' and pump(lab.connect('fd09::2', 9), b'x') == b'x'
     until(lambda: '--dport 8 ' not in lab.rules(), 10)
-    assert not re.search(r'\b8\b', re.sub('comment.*', '', table(lab))), table(lab)
+    assert by == 'bpf' or not re.search(r'\b8\b', re.sub('comment.*', '', table(lab))), table(lab)
     kernel_serves(lab, '10.9.0.2', 8)
     d.conf.write_text(ECHO.replace('ingress', 'iptables'))
     assert any('Shield' in w for w in d.ctl('reload')['warnings'])
 
-def test_a_thousand_listeners(lab):
-    d = lab.daemon(INGRESS + ''.join(f'[Listener l{n}]\nAddress=10.9.0.2:{1000 + n}\nService=echo\n' for n in range(1000)))
+@variants(by=BY)
+def test_a_thousand_listeners(lab, by):
+    d = lab.daemon(asked(by, INGRESS + ''.join(f'[Listener l{n}]\nAddress=10.9.0.2:{1000 + n}\nService=echo\n' for n in range(1000))))
     for port in (1000, 1500, 1999):
         assert pump(lab.connect('10.9.0.2', port), b'x') == b'x'
         assert counts(d, port=port)[1] > 0
@@ -245,22 +284,23 @@ def test_tables_of_others_are_left_alone(lab):
     d.stop()
     assert ruleset(lab) == before, (before, ruleset(lab))
 
-def test_two_daemons_beside_each_other(lab):
-    a = lab.daemon(ECHO + '[Daemon]\nLocalPorts=61000-61999\n')
-    b = lab.daemon('[Daemon]\nLocalPorts=62000-62999\nShield=ingress\n[Listener f]\nAddress=10.9.0.2:70\nService=echo\n')
-    assert len(tables(lab)) == 2
+@variants(by=BY)
+def test_two_daemons_beside_each_other(lab, by):
+    a = lab.daemon(asked(by, ECHO + '[Daemon]\nLocalPorts=61000-61999\n'))
+    b = lab.daemon(asked(by, '[Daemon]\nLocalPorts=62000-62999\nShield=ingress\n[Listener f]\nAddress=10.9.0.2:70\nService=echo\n'))
+    assert len(tables(lab)) == 2 * (by == 'ingress')
     for port, d in ((7, a), (70, b)):
         assert pump(lab.connect('10.9.0.2', port), b'a' * 1000) == b'a' * 1000
         assert counts(d, port=port)[1] > 0
     b.stop()
-    assert len(tables(lab)) == 1
+    assert len(tables(lab)) == (by == 'ingress')
     assert pump(lab.connect('10.9.0.2', 7), b'a') == b'a'
     kernel_serves(lab, '10.9.0.2', 70)
     # one that fails at its start, for it wants what the first one owns
-    c = lab.daemon('[Daemon]\nLocalPorts=63000-63999\n' + ECHO, wait=False)
+    c = lab.daemon(asked(by, '[Daemon]\nLocalPorts=63000-63999\n' + ECHO), wait=False)
     assert c.proc.wait(20 * SLOW) != 0
     lab.daemons.remove(c)
-    assert len(tables(lab)) == 1
+    assert len(tables(lab)) == (by == 'ingress')
     a.stop()
     assert tables(lab) == []
 
@@ -308,10 +348,11 @@ def test_cleanup_command(lab):
         lab.run('server', [str(TCPFSMD), '--cleanup'], env=env)
         assert tables(lab) == []
 
-def test_the_ruleset_is_as_it_was(lab):
+@variants(by=BY)
+def test_the_ruleset_is_as_it_was(lab, by):
     lab.daemon('').stop()
     before = ruleset(lab)
-    d = lab.daemon(ECHO)
+    d = lab.daemon(asked(by, ECHO))
     s = lab.connect('10.9.0.2', 7)
     s.sendall(b'x')
     assert s.recv(1) == b'x'
@@ -321,7 +362,7 @@ def test_the_ruleset_is_as_it_was(lab):
     # a start that fails, with rules made already
     lab.popen('server', ['python3', '-c', 'import socket,time; s=socket.socket(); s.bind(("0.0.0.0",8080)); s.listen(); time.sleep(100)'])
     until(lambda: '8080' in lab.sh('server', 'ss -Htln'))
-    e = lab.daemon(ECHO + '[Listener x]\nAddress=10.9.0.2:8080\nService=echo\n', wait=False)
+    e = lab.daemon(asked(by, ECHO + '[Listener x]\nAddress=10.9.0.2:8080\nService=echo\n'), wait=False)
     assert e.proc.wait(20 * SLOW) != 0
     lab.daemons.remove(e)
     assert ruleset(lab) == before
@@ -329,8 +370,9 @@ def test_the_ruleset_is_as_it_was(lab):
 
 # ---- devices ----
 
-def test_a_device_that_vanishes_and_comes_again(lab):
-    d = lab.daemon(BOTH)
+@variants(by=BY)
+def test_a_device_that_vanishes_and_comes_again(lab, by):
+    d = lab.daemon(asked(by, BOTH))
     pid = lab.holders['server'].pid
     for _ in range(2):
         lab.sh('client', 'ip link del v0')
@@ -347,7 +389,7 @@ def test_a_device_that_vanishes_and_comes_again(lab):
         d.ctl('unlisten', '10.9.0.2:70')
         until(lambda: '--dport 70' not in lab.rules(), 10)
     lab.sh('server', 'ip link set v1 down; ip link set v1 name w1; ip link set w1 up; ip addr add 10.9.0.2/24 dev w1 2>/dev/null || true')
-    until(lambda: devices(d) == ['w1'] and '"w1"' in table(lab), what='the new name')
+    until(lambda: devices(d) == ['w1'] and (by == 'bpf' or '"w1"' in table(lab)), what='the new name')
     _, before = counts(d)
     assert pump(lab.connect('10.9.0.2', 7), b'x' * 1000) == b'x' * 1000
     assert counts(d)[1] > before
@@ -355,9 +397,10 @@ def test_a_device_that_vanishes_and_comes_again(lab):
     d.stop()
     assert tables(lab) == []
 
-def test_devices_in_a_hurry(lab):
+@variants(by=BY)
+def test_devices_in_a_hurry(lab, by):
     """They come and go faster than nft runs: no error, and in the end what there is."""
-    d = lab.daemon(ECHO)
+    d = lab.daemon(asked(by, ECHO))
     lab.sh('server', 'for i in 1 2 3 4 5 6 7 8; do ip link add a$i type veth peer name b$i; ip link del a$i; ip link add c$i type veth peer name e$i; done;'
                      'for i in 1 2 3 4 5 6 7; do ip link del c$i; done')
     until(lambda: devices(d) == ['c8', 'e8', 'v1'], 10, 'the last pair')
@@ -365,19 +408,21 @@ def test_devices_in_a_hurry(lab):
     assert 'alone' not in d.log.read_text(), d.log.read_text()
     assert pump(lab.connect('10.9.0.2', 7), b'x') == b'x'
 
-def test_more_devices_than_a_chain_may_have(lab):
+@variants(by=BY)
+def test_more_devices_than_a_chain_may_have(lab, by):
     """The kernel's limit is 255: the rules alone do the rest."""
     lab.run('server', ['ip', '-batch', '-'], input=''.join(f'link add a{n} type veth peer name b{n}\n' for n in range(130)))
-    d = lab.daemon(ECHO)
+    d = lab.daemon(asked(by, ECHO))
     listed = d.ctl('list', 'rules')
     assert len(listed['devices']) == 255 and listed['trouble'] is None, listed
     assert pump(lab.connect('10.9.0.2', 7), b'x') == b'x'
     d.stop()
     assert tables(lab) == []
 
-def test_a_port_of_a_bridge(lab):
+@variants(by=BY)
+def test_a_port_of_a_bridge(lab, by):
     """What comes by it is the bridge's: the drop goes to the upper device."""
-    d = lab.daemon(ECHO)
+    d = lab.daemon(asked(by, ECHO))
     assert devices(d) == ['v1']
     # br_netfilter would have iptables look at what passes the port, before the bridge has it
     lab.sh('server', 'for f in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do [ ! -e $f ] || echo 0 > $f; done')
@@ -390,9 +435,10 @@ def test_a_port_of_a_bridge(lab):
     lab.sh('server', 'ip link set v1 nomaster')
     until(lambda: devices(d) == ['br0', 'v1'], what='the drop on v1')
 
-def test_a_vlan_on_it(lab):
+@variants(by=BY)
+def test_a_vlan_on_it(lab, by):
     """Its frames pass the lower device with their tag, and are dropped on its own."""
-    d = lab.daemon(BOTH)
+    d = lab.daemon(asked(by, BOTH))
     if lab.run('server', ['ip', 'link', 'add', 'link', 'v1', 'name', 'v1.5', 'type', 'vlan', 'id', '5'], check=False).returncode:
         raise Skip('this kernel has no VLANs')
     lab.sh('server', 'ip addr add 10.8.0.2/24 dev v1.5; ip link set v1.5 up')
@@ -404,9 +450,10 @@ def test_a_vlan_on_it(lab):
         assert counts(d)[1] > before, host
         kernel_serves(lab, host, 80)
 
-def test_a_macvlan_on_it(lab):
+@variants(by=BY)
+def test_a_macvlan_on_it(lab, by):
     """In another namespace a kernel's server has the port that is ours here; in this one the lower device is left alone."""
-    d = lab.daemon(BOTH)
+    d = lab.daemon(asked(by, BOTH))
     lab.holders['third'] = lab.hold()
     third = lab.holders['third'].pid
     if lab.run('server', ['ip', 'link', 'add', 'm0', 'link', 'v1', 'type', 'macvlan', 'mode', 'bridge'], check=False).returncode:
@@ -422,12 +469,54 @@ def test_a_macvlan_on_it(lab):
     assert c.recv(5) == b'third'
     assert pump(lab.connect('10.9.0.2', 7), b'x') == b'x'
 
-def test_a_vrf(lab):
-    d = lab.daemon(BOTH)
+@variants(by=BY)
+def test_a_vrf(lab, by):
+    d = lab.daemon(asked(by, BOTH))
     if lab.run('server', ['ip', 'link', 'add', 'red', 'type', 'vrf', 'table', '10'], check=False).returncode:
         raise Skip('this kernel has no vrf')
     lab.sh('server', 'ip link set red up; ip link set v1 master red')
     until(lambda: 'v1' not in devices(d), what='v1 left alone')
+
+
+# ---- BPF ----
+
+def test_nothing_outlives_a_crash(lab):
+    """The rules do, and the program does not: it goes with the daemon."""
+    d = lab.daemon(asked('bpf', BOTH))
+    assert pump(lab.connect('10.9.0.2', 7), b'x' * 1000) == b'x' * 1000
+    d.kill()
+    assert '--dport 7' in lab.rules()
+    lab.sh('server', f'{shutil.which("iptables")} -t raw -F')
+    kernel_serves(lab, '10.9.0.2', 7)
+    d = lab.daemon(None, base=d.base)
+    assert pump(lab.connect('10.9.0.2', 7), b'x' * 1000) == b'x' * 1000 and counts(d)[1] > 3
+    # a table of nftables that an earlier run left goes
+    d.kill()
+    d = lab.daemon(BOTH, base=d.base)
+    d.kill()
+    assert len(tables(lab)) == 1
+    d = lab.daemon(asked('bpf', BOTH), base=d.base)
+    assert tables(lab) == [] and pump(lab.connect('10.9.0.2', 7), b'x') == b'x'
+    d.stop()
+
+def test_no_right_to_bpf(lab):
+    d = lab.daemon(asked('bpf', ECHO), wait=False, prefix=['setpriv', '--bounding-set=-bpf,-sys_admin'])
+    assert d.proc.wait(20 * SLOW) == 1
+    text = d.log.read_text()
+    assert 'CAP_BPF' in text and 'Shield=ingress' in text and len(text.splitlines()) == 1, text
+    assert 'tcpfsmd' not in lab.rules()
+    lab.daemons.remove(d)
+
+def test_the_right_is_given_up(lab):
+    """It is needed at the start alone: devices and listeners that come later are served without."""
+    d = lab.daemon(asked('bpf', ECHO))
+    caps = re.findall(r'Cap(?:Eff|Prm|Bnd):\s*([\da-f]+)', pathlib.Path(f'/proc/{d.proc.pid}/status').read_text())
+    assert len(caps) == 3 and not any(int(c, 16) >> 39 & 1 for c in caps), caps
+    lab.sh('server', 'ip link add d0 type veth peer name d1')
+    until(lambda: devices(d) == ['d0', 'd1', 'v1'], what='the drop on a new device')
+    d.ctl('listen', '10.9.0.2:70', '--service', 'echo')
+    assert pump(lab.connect('10.9.0.2', 70), b'x') == b'x' and counts(d, port=70)[1] > 0
+    d.stop()
 
 
 # ---- nft fails ----

@@ -307,7 +307,7 @@ static void test_bad_values(void **state)
 		{ "Tcp", "TTL=256", "a number, 1 to 255" },
 		{ "Tcp", "DSCP=64", "a number, 0 to 63" },
 		{ "Tcp", "Nagle=maybe", "yes or no" },
-		{ "Daemon", "Shield=nft", "iptables, ingress or none" },
+		{ "Daemon", "Shield=nft", "iptables, ingress, bpf or none" },
 		{ "Daemon", "LogLevel=loud", "error, warning, notice, info or debug" },
 		{ "Daemon", "LocalPorts=0-5", "a range of ports such as 61000-65535" },
 		{ "Daemon", "LocalPorts=9-5", "a range of ports such as 61000-65535" },
@@ -593,6 +593,7 @@ static void test_round_trip(void **state)
 	assert_round_trip("");
 	assert_round_trip(design);
 	assert_round_trip("[Daemon]\nShield=ingress\n");
+	assert_round_trip("[Daemon]\nShield=bpf\n");
 	assert_round_trip(
 		"[Daemon]\nInterfaces=eth0,eth1  lo\nShield=none\nLocalPorts=7\nWorkers=3\n"
 		"MaxConnections=17\nBufferMemory=300001\nStopGrace=1h\nLogLevel=debug\n"

@@ -1089,7 +1089,7 @@ static void test_rules(void **state)
 	assert_null(result_of(a, "devices"));
 	json_decref(a);
 	/* With Shield=ingress, where and whether. */
-	fake.early = (struct shield_early){ .wanted = true,
+	fake.early = (struct shield_early){ .name = "ingress",
 					    .devices = { "eth0", "eth1" },
 					    .devices_n = 2 };
 	a = call(fd, "list.rules", "{}");
@@ -1098,7 +1098,7 @@ static void test_rules(void **state)
 	assert_string_equal(json_string_value(json_array_get(result_of(a, "devices"), 1)), "eth1");
 	assert_true(json_is_null(result_of(a, "trouble")));
 	json_decref(a);
-	fake.early = (struct shield_early){ .wanted = true, .trouble = "nft is ill" };
+	fake.early = (struct shield_early){ .name = "ingress", .trouble = "nft is ill" };
 	a = call(fd, "list.rules", "{}");
 	assert_int_equal(json_array_size(result_of(a, "devices")), 0);
 	assert_string_equal(json_string_value(result_of(a, "trouble")), "nft is ill");
