@@ -105,11 +105,15 @@ def lines(config, scale, idle, quick=False):
     ]
 
 
+def cheapest_shield():
+    return 'bpf' if tuple(int(n) for n in os.uname().release.split('.')[:2]) >= (6, 6) else 'ingress'
+
+
 class Bench:
     """The namespaces of one configuration, and runs in it."""
 
-    def __init__(self, offloads=True, mtu=1500, host='10.9.0.2', shield='ingress'):
-        self.host, self.shield = host, shield
+    def __init__(self, offloads=True, mtu=1500, host='10.9.0.2', shield=None):
+        self.host, self.shield = host, shield or cheapest_shield()
         self.lab = live.Lab(offloads=offloads, mtu=mtu, order=False)
         self.sysctl = {'net.ipv4.tcp_rmem': '4096 131072 33554432', 'net.ipv4.tcp_wmem': '4096 65536 33554432',
                        'net.ipv4.tcp_max_syn_backlog': '65536', 'net.core.somaxconn': '65535', 'net.ipv4.tcp_no_metrics_save': '1',
@@ -243,7 +247,7 @@ def arguments():
     p.add_argument('--cc', metavar='NAME', default='cubic',
                    help='congestion control of the client and of the kernel\'s server (cubic, which tcpfsmd uses)')
     p.add_argument('--only', action='append', metavar='WORD', help='lines whose "CONFIGURATION LINE" contains it')
-    p.add_argument('--shield', choices=['ingress', 'iptables'], default='ingress', help='of tcpfsmd; default: ingress')
+    p.add_argument('--shield', choices=['bpf', 'ingress', 'iptables'], help='of tcpfsmd; default: bpf, ingress before Linux 6.6')
     p.add_argument('--json', metavar='FILE', help='every measurement, then the summary, one object a line')
     p.add_argument('--list', action='store_true', help='name the lines and end')
     return p.parse_args()
