@@ -44,7 +44,7 @@ struct frame_out {
 	uint16_t ip_len; /* octets of the IP header: checksum starts there */
 	uint16_t header_len; /* octets of IP and TCP header */
 	const uint8_t *header; /* copied by link_send() */
-	struct iovec text[8]; /* borrowed until link_flush() returns */
+	struct iovec text[10]; /* borrowed until link_flush() returns */
 	unsigned text_n;
 	struct ipaddr dst; /* raw IP links: where the kernel routes it */
 	uint32_t scope; /* interface index when dst is link-local */

@@ -4,7 +4,13 @@
 #include <assert.h>
 #include <string.h>
 
-enum { KEY_MASK = (int)(0xffffffffU / CHUNK_BYTES) };
+enum {
+	KEY_MASK = (int)(0xffffffffU / CHUNK_BYTES),
+	LEND_LEAST = 2048, /* octets: fewer are copied, which costs as little as a loan */
+};
+
+_Static_assert(CHUNK_BYTES <= UINT16_MAX, "split and end");
+_Static_assert(SEG_SPANS >= 2 * (UINT16_MAX / CHUNK_BYTES + 2), "two parts of each chunk");
 
 /* Chunks. */
 
@@ -132,18 +138,18 @@ static uint32_t chunk_take(struct pool *p, enum chunk_use use, uint32_t key, uin
 	c = chunk_at(p, id);
 	c->next = 0;
 	c->key = key;
-	c->loan = 0; /* lent is set when octets are put in */
+	c->lent = c->second = NULL;
+	c->loan = 0;
 	return id;
 }
 
 /* Loans. */
 
-static void loan_begin(struct pool *p, uint32_t id, const uint8_t *data, uint64_t loan)
+static void loan_begin(struct pool *p, uint32_t id, uint64_t loan)
 {
 	struct chunk *const c = chunk_at(p, id);
 
 	assert(loan >= (p->loan_last ? chunk_at(p, p->loan_last)->loan : 1));
-	c->lent = data;
 	c->loan = loan;
 	c->loan_before = p->loan_last;
 	c->loan_behind = 0;
@@ -172,15 +178,25 @@ uint64_t pool_first_loan(const struct pool *p)
 	return p->loan_first ? chunk_at(p, p->loan_first)->loan : 0;
 }
 
+/* Its n octets are in the pool from now on, and nothing in it is lent. */
+static void settle(struct pool *p, uint32_t id, uint32_t n)
+{
+	struct chunk *const c = chunk_at(p, id);
+	uint8_t *const own = chunk_bytes(p, id);
+
+	if (c->lent)
+		memcpy(own, c->lent, c->second ? c->split : n);
+	if (c->second)
+		memcpy(own + c->split, c->second, n - c->split);
+	c->lent = c->second = NULL;
+	if (c->loan)
+		loan_end(p, c);
+}
+
 void pool_recall(struct pool *p, uint64_t loan)
 {
-	while (p->loan_first && pool_first_loan(p) <= loan) {
-		struct chunk *const c = chunk_at(p, p->loan_first);
-
-		memcpy(chunk_bytes(p, p->loan_first), c->lent, CHUNK_BYTES);
-		c->lent = NULL;
-		loan_end(p, c);
-	}
+	while (p->loan_first && pool_first_loan(p) <= loan)
+		settle(p, p->loan_first, chunk_at(p, p->loan_first)->end);
 }
 
 static void chunk_give(struct pool *p, uint32_t id, bool sending)
@@ -247,13 +263,30 @@ static bool sendq_grow(struct pool *p, struct sendq *q)
 static void sendq_copy(struct pool *p, struct sendq *q, const uint8_t *data, uint32_t n)
 {
 	const uint32_t off = offset_of(q->origin, sendq_end(q));
-	struct chunk *const c = chunk_at(p, q->tail);
-	uint8_t *const own = chunk_bytes(p, q->tail);
 
-	if (c->lent)
-		memcpy(own, c->lent, off);
-	c->lent = NULL;
-	memcpy(own + off, data, n);
+	settle(p, q->tail, off);
+	memcpy(chunk_bytes(p, q->tail) + off, data, n);
+}
+
+/* As the chunk's first part or its second one. False: it has both, or it is not worth it. */
+static bool sendq_lend(struct pool *p, struct sendq *q, const uint8_t *data, uint32_t n,
+		       uint64_t loan)
+{
+	const uint32_t off = offset_of(q->origin, sendq_end(q));
+	struct chunk *const c = chunk_at(p, q->tail);
+
+	if (!loan || n < LEND_LEAST || (off && c->second))
+		return false;
+	if (off) {
+		c->second = data;
+		c->split = (uint16_t)off;
+	} else {
+		c->lent = data;
+	}
+	c->end = (uint16_t)(off + n);
+	if (!c->loan)
+		loan_begin(p, q->tail, loan);
+	return true;
 }
 
 uint32_t sendq_put(struct pool *p, struct sendq *q, const uint8_t *data, uint32_t len)
@@ -272,10 +305,7 @@ uint32_t sendq_put_lent(struct pool *p, struct sendq *q, const uint8_t *data, ui
 		const uint32_t off = offset_of(q->origin, sendq_end(q));
 		const uint32_t n = least(len - done, CHUNK_BYTES - off);
 
-		/* A part of a chunk would be copied when more comes behind it. */
-		if (loan && n == CHUNK_BYTES)
-			loan_begin(p, q->tail, data + done, loan);
-		else
+		if (!sendq_lend(p, q, data + done, n, loan))
 			sendq_copy(p, q, data + done, n);
 		q->used += n;
 		done += n;
@@ -315,7 +345,7 @@ uint32_t sendq_put_pattern(struct pool *p, struct sendq *q, const struct pattern
 		struct chunk *const c = chunk_at(p, q->tail);
 
 		if (off != 0) {
-			if (!is_of_pattern(pattern, c->lent, 0, begin))
+			if (c->second || !is_of_pattern(pattern, c->lent, 0, begin))
 				sendq_copy(p, q, pattern->bytes + phase, n);
 		} else if (is_of_pattern(pattern, before, CHUNK_BYTES, begin)) {
 			c->lent = before + CHUNK_BYTES; /* one span */
@@ -367,11 +397,17 @@ void sendq_drop(struct pool *p, struct sendq *q, uint32_t n)
 	}
 }
 
-static const uint8_t *sendq_bytes(const struct pool *p, uint32_t id)
+/* Where the octet is; *ret_n: with so many behind it, those to come included. */
+static const uint8_t *sendq_at(const struct pool *p, uint32_t id, uint32_t off, uint32_t *ret_n)
 {
-	const uint8_t *const lent = chunk_at(p, id)->lent;
+	const struct chunk *const c = chunk_at(p, id);
 
-	return lent ? lent : chunk_bytes(p, id);
+	*ret_n = CHUNK_BYTES - off;
+	if (c->second && off >= c->split)
+		return c->second + (off - c->split);
+	if (c->second)
+		*ret_n = c->split - off;
+	return (c->lent ? c->lent : chunk_bytes(p, id)) + off;
 }
 
 uint8_t sendq_spans(const struct pool *p, struct sendq *q, seqno at, uint32_t n,
@@ -391,8 +427,9 @@ uint8_t sendq_spans(const struct pool *p, struct sendq *q, seqno at, uint32_t n,
 		id = chunk_at(p, id)->next;
 	q->cursor = id;
 	while (n) {
-		const uint32_t k = least(n, CHUNK_BYTES - off);
-		const uint8_t *const base = sendq_bytes(p, id) + off;
+		uint32_t part;
+		const uint8_t *const base = sendq_at(p, id, off, &part);
+		const uint32_t k = least(n, part);
 
 		/* What is lent may go on where the chunk before ends. */
 		if (spans && ret[spans - 1].base + ret[spans - 1].len == base) {
@@ -402,8 +439,11 @@ uint8_t sendq_spans(const struct pool *p, struct sendq *q, seqno at, uint32_t n,
 			ret[spans++] = (struct span){ base, k };
 		}
 		n -= k;
-		off = 0;
-		id = chunk_at(p, id)->next;
+		off += k;
+		if (off == CHUNK_BYTES) {
+			off = 0;
+			id = chunk_at(p, id)->next;
+		}
 	}
 	return spans;
 }

@@ -30,8 +30,12 @@ struct chunk {
 	uint32_t next; /* of its queue, or of the free list */
 	uint32_t key; /* (sequence number - origin) / CHUNK_BYTES */
 	const uint8_t *lent; /* of a send queue: the octets are there; NULL: in the pool */
-	uint64_t loan; /* not 0: they are to be given back */
+	const uint8_t *second; /* likewise, from octet `split` on; NULL: there is no second part */
+	uint64_t loan; /* not 0: the first of those that are to be given back */
 	uint32_t loan_before, loan_behind; /* chunks of the earlier loan and of the later one */
+	uint16_t split; /* with second */
+	uint16_t
+		end; /* with loan: so many octets are in it, all of them in one part or the other */
 };
 
 struct range {
@@ -106,8 +110,8 @@ uint64_t pool_receive_bytes(const struct pool *p);
 uint32_t sendq_put(struct pool *p, struct sendq *q, const uint8_t *data, uint32_t len);
 uint32_t sendq_put_pattern(struct pool *p, struct sendq *q, const struct pattern *pattern,
 			   uint32_t at, uint32_t len);
-/* As sendq_put(), but whole chunks of data stay where they are, until they are dropped or recalled. Loans never
- * decrease; 0 lends nothing. */
+/* As sendq_put(), but what is not little stays where it is, until it is dropped or recalled. Loans never decrease; 0
+ * lends nothing. */
 uint32_t sendq_put_lent(struct pool *p, struct sendq *q, const uint8_t *data, uint32_t len,
 			uint64_t loan);
 /* The first loan that is not given back; 0: nothing is lent. */

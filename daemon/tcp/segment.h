@@ -56,7 +56,8 @@ struct sack_block {
 };
 
 enum {
-	SEG_SPANS = 8, /* pieces of text in one segment, gathered from buffer chunks */
+	SEG_SPANS =
+		10, /* pieces of text in one segment, gathered from buffer chunks, two of each */
 	SEG_TEXT_MAX = 65535 - 20 - 60, /* what fits an IPv4 super-segment */
 	SEG_SACKS = 4,
 	SEG_FAST_OPEN = 16, /* octets of the longest Fast Open cookie */

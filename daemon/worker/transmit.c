@@ -27,6 +27,7 @@ static void make_room(struct link *l)
 static void put_segment(struct worker *w, struct link *l, const struct segment *seg,
 			const struct path *path, bool partial)
 {
+	_Static_assert(SEG_SPANS <= ARRAY_SIZE(((struct frame_out *)0)->text), "they go on in it");
 	struct wire_header header;
 	struct frame_out f = { .ifindex = path->ifindex,
 			       .ethernet = path->ethernet,

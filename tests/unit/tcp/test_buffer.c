@@ -220,6 +220,77 @@ static void test_spans_go_on(void **state)
 	sendq_clear(&p, &q);
 }
 
+/* A chunk has room for the end of one loan and the beginning of another; what comes behind is copied, and they with it. */
+static void test_two_parts(void **state)
+{
+	enum { END = 5000, THIRD = 3000, LITTLE = 2047 };
+	const uint8_t *const one = stream, *const two = stream + 100000,
+			     *const three = stream + 200000;
+	struct sendq q = { .front = { UINT32_MAX - 20000 } };
+	const seqno iss = q.front;
+	struct span s[SEG_SPANS];
+	struct pool p;
+
+	start(&p, CHUNKS);
+	assert_int_equal(sendq_put_lent(&p, &q, one, CHUNK_BYTES + END, 1), CHUNK_BYTES + END);
+	assert_int_equal(sendq_put_lent(&p, &q, two, CHUNK_BYTES, 2), CHUNK_BYTES);
+	assert_int_equal(sendq_spans(&p, &q, iss, 2 * CHUNK_BYTES + END, s), 2);
+	assert_ptr_equal(s[0].base, one);
+	assert_int_equal(s[0].len, CHUNK_BYTES + END);
+	assert_ptr_equal(s[1].base, two);
+	assert_int_equal(s[1].len, CHUNK_BYTES);
+	/* From within the second part on. */
+	assert_int_equal(sendq_spans(&p, &q, seq_add(iss, CHUNK_BYTES + END + 7), 100, s), 1);
+	assert_ptr_equal(s[0].base, two + 7);
+	/* A second part of the last chunk, and a third, with which it is the pool's. */
+	assert_int_equal(sendq_put_lent(&p, &q, three, THIRD, 3), THIRD);
+	assert_int_equal(sendq_spans(&p, &q, iss, q.used, s), 3);
+	assert_ptr_equal(s[2].base, three);
+	assert_int_equal(sendq_put_lent(&p, &q, three + THIRD, THIRD, 4), THIRD);
+	assert_int_equal(sendq_spans(&p, &q, iss, q.used, s), 3);
+	assert_ptr_equal(s[1].base, two);
+	assert_int_equal(s[1].len, CHUNK_BYTES - END);
+	assert_memory_equal(s[2].base, two + CHUNK_BYTES - END, END);
+	assert_memory_equal(s[2].base + END, three, 2 * THIRD);
+	assert_int_equal(pool_first_loan(&p), 1);
+	/* The first part is acknowledged, and the chunk that has it and the second one is not yet. */
+	sendq_drop(&p, &q, CHUNK_BYTES + END);
+	assert_int_equal(pool_first_loan(&p), 1);
+	sendq_drop(&p, &q, CHUNK_BYTES - END);
+	assert_int_equal(pool_first_loan(&p), 0);
+	sendq_clear(&p, &q);
+	/* Little is copied, and a loan may be what comes behind it. */
+	assert_int_equal(sendq_put_lent(&p, &q, one, LITTLE, 5), LITTLE);
+	assert_int_equal(pool_first_loan(&p), 0);
+	assert_int_equal(sendq_put_lent(&p, &q, two, LITTLE + 1, 6), LITTLE + 1);
+	assert_int_equal(pool_first_loan(&p), 6);
+	assert_int_equal(sendq_spans(&p, &q, q.front, q.used, s), 2);
+	assert_memory_equal(s[0].base, one, LITTLE);
+	assert_ptr_equal(s[1].base, two);
+	pool_recall(&p, 6);
+	assert_int_equal(sendq_spans(&p, &q, q.front, q.used, s), 1);
+	assert_memory_equal(s[0].base, one, LITTLE);
+	assert_memory_equal(s[0].base + LITTLE, two, LITTLE + 1);
+	sendq_clear(&p, &q);
+	assert_int_equal(p.used, 0);
+}
+
+/* A segment in as many pieces as there can be. */
+static void test_most_spans(void **state)
+{
+	enum { HALF = CHUNK_BYTES / 2, PARTS = 12 };
+	struct sendq q = { .front = { 3 } };
+	struct span s[SEG_SPANS];
+	struct pool p;
+
+	start(&p, CHUNKS);
+	for (unsigned i = 0; i < PARTS; i++)
+		assert_int_equal(sendq_put_lent(&p, &q, stream + 2 * i * HALF, HALF, i + 1), HALF);
+	assert_int_equal(sendq_spans(&p, &q, seq_add(q.front, HALF - 1), SEG_TEXT_MAX, s), 9);
+	assert_int_equal(sendq_spans(&p, &q, seq_add(q.front, HALF - 1), 8 * HALF + 2, s), 10);
+	sendq_clear(&p, &q);
+}
+
 /* Packets in a ring of slots, as a link lends them: a slot is used again, and until then spoiled, as soon as
  * nothing in it is lent any more. Whose queues stand still are recalled.
  */
@@ -541,6 +612,8 @@ int main(void)
 		cmocka_unit_test(test_pattern),
 		cmocka_unit_test(test_pattern_at_the_border),
 		cmocka_unit_test(test_spans_go_on),
+		cmocka_unit_test(test_two_parts),
+		cmocka_unit_test(test_most_spans),
 		cmocka_unit_test(test_loans),
 		cmocka_unit_test(test_recvq),
 		cmocka_unit_test(test_recvq_starved),
