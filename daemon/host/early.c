@@ -264,7 +264,7 @@ static int make(struct early *e, struct errmsg *ret_err)
 	rc = e->drop->ops->set(e->drop, &wish, ret_err);
 	if (!rc) {
 		e->on = on;
-		e->left = false;
+		e->left &= e->drop != e->nft; /* that table is replaced; a program replaces none */
 	}
 	return rc;
 }
