@@ -36,8 +36,8 @@ struct drop;
 struct drop_ops {
 	/* Can the kernel? -Exxx with a message that says what it takes. Changes nothing that lasts. */
 	int (*check)(struct drop *d, struct errmsg *ret_err);
-	/* A device of such a name? NULL: of any. */
-	bool (*takes)(const char *name);
+	/* Can it be on this device? NULL: on any. */
+	bool (*takes)(const struct drop_device *device);
 	/* This and nothing else is dropped from now on. -ENOENT: a device went meanwhile, try again. After -Exxx
 	 * what was dropped still is, or some of it and of this, or nothing. */
 	int (*set)(struct drop *d, const struct drop_wish *wish, struct errmsg *ret_err);

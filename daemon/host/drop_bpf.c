@@ -115,6 +115,17 @@ static int map_delete(int fd, const void *key)
 	return rc == -ENOENT ? 0 : rc;
 }
 
+/* Whatever is in it. key: room for one. */
+static void map_clear(int fd, void *key)
+{
+	union bpf_attr a = { .map_fd = (uint32_t)fd, .next_key = pointer(key) };
+
+	while (!bpf(BPF_MAP_GET_NEXT_KEY, &a)) {
+		if (map_delete(fd, key))
+			return;
+	}
+}
+
 /* log: LOG_BYTES for what the verifier says; NULL: nothing. */
 static int prog_load(const struct drop_bpf *d, uint8_t link_header, char *log)
 {
@@ -437,8 +448,8 @@ static int go_to(struct drop_bpf *d, const struct drop_wish *wish, struct errmsg
 		if (has_place(d, dev->ifindex))
 			continue;
 		fd = attach(d, dev->ifindex, netview_link_mac(wish->view, dev->ifindex, mac));
-		if (fd == -ENODEV)
-			return errmsg(ret_err, -ENOENT, "%s is gone", dev->name);
+		if (fd == -ENODEV) /* it went; its event is under way */
+			continue;
 		if (fd < 0)
 			return errmsg(ret_err, fd, "the program cannot be put at %s: %s", dev->name,
 				      strerror(-fd));
@@ -462,22 +473,7 @@ static void adopt(struct drop_bpf *d, const struct members *m, const struct loca
 	d->rules_n = rules_n;
 }
 
-/* What the maps have is not known to the last member: nothing, then, and nowhere. */
-static void wipe(struct drop_bpf *d, const struct members *members, const struct locals *locals)
-{
-	static const struct drop_devices nowhere;
-	const struct content empty = { .key_bytes = 0 };
-	const struct content m[] = { content_of_members(members), content_of_members(&d->members) };
-	const struct content l[] = { content_of_locals(locals), content_of_locals(&d->locals) };
-
-	leave_others(d, &nowhere);
-	for (unsigned i = 0; i < 2; i++) {
-		(void)move(d->members_fd, &m[i], &empty, NULL);
-		(void)move(d->locals_fd, &l[i], &empty, NULL);
-	}
-	d->members.n = d->locals.n = d->rules_n = 0;
-}
-
+/* After -Exxx the maps may have more than is known here: remove() clears them. */
 static int change(struct drop_bpf *d, const struct drop_wish *wish, struct errmsg *ret_err)
 {
 	struct shield_rule *rules = calloc(wish->rules_n + 1, sizeof(*rules));
@@ -490,7 +486,6 @@ static int change(struct drop_bpf *d, const struct drop_wish *wish, struct errms
 	if (!rc)
 		rc = fill(d, &members, &locals);
 	if (rc) {
-		wipe(d, &members, &locals);
 		free(rules);
 		free(members.list);
 		free(locals.list);
@@ -510,23 +505,29 @@ static int bpf_set(struct drop *drop, const struct drop_wish *wish, struct errms
 
 	leave_others(d, wish->rules_n ? wish->on : &nowhere);
 	rc = change(d, wish, ret_err);
+	if (rc)
+		leave_others(d, &nowhere);
 	return rc || !wish->rules_n ? rc : go_to(d, wish, ret_err);
 }
 
 static int bpf_remove(struct drop *drop, struct errmsg *ret_err)
 {
-	const struct members no_members = { 0 };
-	const struct locals no_locals = { 0 };
+	static const struct drop_devices nowhere;
+	struct drop_bpf *const d = self(drop);
+	struct dropprog_key key;
+	struct ipaddr addr;
 
-	wipe(self(drop), &no_members, &no_locals);
+	leave_others(d, &nowhere);
+	map_clear(d->members_fd, &key);
+	map_clear(d->locals_fd, &addr);
+	d->members.n = d->locals.n = d->rules_n = 0;
 	return 0;
 }
 
 static bool bpf_stands(const struct drop *drop)
 {
-	const struct drop_bpf *const d = (const struct drop_bpf *)drop;
-
-	return d->places_n && d->members.n;
+	return ((const struct drop_bpf *)drop)
+		->members.n; /* without a device too: they have counted */
 }
 
 static int bpf_counts(struct drop *drop, struct shield_stat **ret_stats, size_t *ret_n)

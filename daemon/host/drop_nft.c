@@ -161,6 +161,12 @@ static int nft_check_kernel(struct drop *drop, struct errmsg *ret_err)
 		  : 0;
 }
 
+/* Not one that went or has another name now, which makes nft fail; its event is under way. */
+static bool nft_takes(const struct drop_device *device)
+{
+	return earlytext_can_name(device->name) && if_nametoindex(device->name) == device->ifindex;
+}
+
 static int nft_remove(struct drop *drop, struct errmsg *ret_err)
 {
 	struct drop_nft *const d = self(drop);
@@ -242,7 +248,7 @@ static void nft_free(struct drop *drop)
 
 static const struct drop_ops nft_ops = {
 	.check = nft_check_kernel,
-	.takes = earlytext_can_name,
+	.takes = nft_takes,
 	.set = nft_set,
 	.add = nft_add,
 	.remove = nft_remove,

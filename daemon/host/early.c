@@ -2,7 +2,6 @@
 #include "early.h"
 
 #include <errno.h>
-#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -207,8 +206,7 @@ static void devices_find(const struct early *e, struct drop_devices *ret_on)
 
 		d->ifindex = ifindex;
 		(void)snprintf(d->name, sizeof(d->name), "%s", netview_link_name(e->view, ifindex));
-		/* One that went or has another name now; its event is under way. */
-		if ((!ops->takes || ops->takes(d->name)) && if_nametoindex(d->name) == ifindex)
+		if (!ops->takes || ops->takes(d))
 			on.n++;
 	}
 	*ret_on = on;
@@ -290,6 +288,10 @@ static int renew(struct early *e, struct errmsg *ret_err)
 		return 0;
 	}
 	e->trouble = err;
+	if (e->drop->ops->counts_last) {
+		keep_counts(e);
+		forget_counts(e);
+	}
 	rc = take_away(e, &err);
 	if (rc)
 		return errmsg(ret_err, rc, "the early drop cannot be changed: %.300s", err.text);

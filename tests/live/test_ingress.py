@@ -5,6 +5,7 @@ import fcntl
 import os
 import pathlib
 import re
+import resource
 import shutil
 import socket
 import struct
@@ -376,8 +377,10 @@ def test_a_device_that_vanishes_and_comes_again(lab, by):
     d = lab.daemon(asked(by, BOTH))
     pid = lab.holders['server'].pid
     for _ in range(2):
+        kept = counts(d)
         lab.sh('client', 'ip link del v0')
         until(lambda: devices(d) == [], what='the end of v1')
+        assert counts(d) == kept, (counts(d), kept)
         d.ctl('listen', '10.9.0.2:70', '--service', 'echo')  # with no device at all
         lab.sh('client', f'ip link add v0 type veth peer name v1 netns {pid}; ip addr add 10.9.0.1/24 dev v0; ip link set v0 up')
         lab.sh('server', 'ip addr add 10.9.0.2/24 dev v1; ip link set v1 up')
@@ -507,6 +510,24 @@ def test_no_right_to_bpf(lab):
     assert 'CAP_BPF' in text and 'Shield=ingress' in text and len(text.splitlines()) == 1, text
     assert 'tcpfsmd' not in lab.rules()
     lab.daemons.remove(d)
+
+def test_a_program_that_cannot_be_put_there(lab):
+    """The rules go on alone, no count is lost, and the next change tries again."""
+    d = lab.daemon(asked('bpf', ECHO))
+    assert pump(lab.connect('10.9.0.2', 7), b'x' * 1000) == b'x' * 1000
+    packets, early = counts(d)
+    assert early > 3
+    limit = resource.prlimit(d.proc.pid, resource.RLIMIT_NOFILE)
+    used = {int(fd) for fd in os.listdir(f'/proc/{d.proc.pid}/fd')}
+    resource.prlimit(d.proc.pid, resource.RLIMIT_NOFILE, (min(set(range(len(used) + 1)) - used), limit[1]))
+    lab.sh('server', 'ip link add d0 type veth peer name d1')
+    until(lambda: 'rules are alone' in d.log.read_text(), what='a word about it')
+    resource.prlimit(d.proc.pid, resource.RLIMIT_NOFILE, limit)
+    d.ctl('listen', '10.9.0.2:70', '--service', 'echo')
+    assert d.ctl('list', 'rules')['trouble'] is None and devices(d) == ['d0', 'd1', 'v1']
+    assert 'Too many open files' in d.log.read_text() and counts(d) == (packets, early), (counts(d), packets, early)
+    assert pump(lab.connect('10.9.0.2', 7), b'x') == b'x' and counts(d)[1] > early
+    d.stop()
 
 def test_the_right_is_given_up(lab):
     """It is needed at the start alone: devices and listeners that come later are served without."""
