@@ -35,14 +35,20 @@ void batch_commit(struct batch *b, uint32_t head_len, uint32_t name_len, const s
 						 .msg_namelen = name_len,
 						 .msg_iov = iov,
 						 .msg_iovlen = f->text_n + 1 };
+	slot->held = b->hold && hold_wants(b->hold, slot->ip_bytes - f->header_len);
+	if (slot->held)
+		hold_mark(&b->msgs[b->n].msg_hdr);
 	b->n++;
 }
 
 static void count_sent(const struct batch *b, unsigned from, unsigned n, struct link_counters *c)
 {
 	c->frames_out += n;
-	for (unsigned i = from; i < from + n; i++)
+	for (unsigned i = from; i < from + n; i++) {
 		c->bytes_out += b->slots[i].ip_bytes;
+		if (b->slots[i].held)
+			hold_sent(b->hold);
+	}
 }
 
 /* One packet is most often all there is, and then the plainer call costs less. How many were sent. */
@@ -80,4 +86,6 @@ void batch_flush(struct batch *b, int fd, struct link_counters *c)
 		at++;
 	}
 	b->n = 0;
+	if (b->hold)
+		hold_limit(b->hold);
 }

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/macros.h"
+#include "link/hold.h"
 #include "link/link.h"
 
 enum {
@@ -26,11 +27,13 @@ union batch_name {
 struct batch_slot {
 	union batch_name name;
 	uint32_t ip_bytes; /* octets for the counters */
+	bool held;
 	uint8_t head[BATCH_HEAD_MAX];
 };
 
 struct batch {
 	unsigned n;
+	struct hold *hold; /* of what is large; NULL: nothing. Borrowed */
 	struct mmsghdr msgs[BATCH_MAX];
 	struct iovec iov[BATCH_MAX][BATCH_SPANS];
 	struct batch_slot slots[BATCH_MAX];

@@ -49,11 +49,12 @@ enum { SLOT_BYTES = 27 * 64, SLOTS = 4096, PIECE_BYTES = 16 * 4096 };
 struct packet_link {
 	struct link link;
 	int fd;
-	int tx_fd; /* receives nothing: what waits for input is not woken by output */
+	int tx_fd; /* receives nothing but what it has sent: what waits for input is not woken by output */
 	struct ring ring;
 	struct wholes wholes;
 	struct link_counters counters;
 	struct batch tx;
+	struct hold hold;
 };
 
 static struct packet_link *self(struct link *l)
@@ -190,7 +191,11 @@ static int packet_receive(struct link *l, struct frame *ret_frames, unsigned max
 		ring_take(&p->ring);
 		if (!here)
 			continue;
-		f->loan = got.queued ? p->wholes.taken : 0;
+		f->loan = 0;
+		if (got.queued) {
+			f->loan = p->wholes.taken;
+			hold_read(&p->hold);
+		}
 		found += accept_frame(p, &got, f);
 		bytes += got.len;
 	}
@@ -215,6 +220,7 @@ static bool packet_waits(const struct link *l)
 static void packet_trim(struct link *l)
 {
 	wholes_trim(&self(l)->wholes);
+	hold_release(&self(l)->hold);
 }
 
 static bool packet_has_room(const struct link *l)
@@ -470,6 +476,9 @@ int link_packet_new(struct link_group *group, struct link **ret_link, struct err
 		return rc;
 	}
 	set_buffer(p->tx_fd, SO_SNDBUFFORCE, SO_SNDBUF, TX_BUFFER);
+	set_buffer(p->tx_fd, SO_RCVBUFFORCE, SO_RCVBUF, HOLD_BUFFER);
+	p->hold.fd = p->tx_fd;
+	p->tx.hold = &p->hold;
 	*ret_link = &p->link;
 	return 0;
 }

@@ -536,6 +536,44 @@ static void super_segments_cross_whole_or_are_cut_by_the_kernel(void **state)
 	assert_int_equal(count(rig.a).send_failed, 0);
 }
 
+/* What the kernel keeps for the packet sockets of ns_a, by packet(7)'s /proc/net/packet. */
+static unsigned long kept_in_a(void)
+{
+	char line[256];
+	unsigned long sum = 0, rmem;
+	FILE *f;
+
+	enter(rig.ns_a);
+	f = fopen("/proc/thread-self/net/packet", "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%*s %*s %*s %*s %*s %*s %lu", &rmem) == 1)
+			sum += rmem;
+	}
+	(void)fclose(f);
+	return sum;
+}
+
+static void text_that_was_sent_is_kept_until_it_is_trimmed(void **state)
+{
+	const struct segment small = super_segment("10.77.0.3", 2 * MSS);
+	const struct segment large = super_segment("10.77.0.3", TEXT);
+
+	rig.a->ops->trim(rig.a);
+	assert_int_equal(kept_in_a(), 0);
+	send_by(rig.a, rig.va, &small, WIRE_PARTIAL_CHECKSUM);
+	rig.a->ops->flush(rig.a);
+	assert_int_equal(kept_in_a(), 0);
+	for (unsigned i = 0; i < 100; i++) {
+		send_by(rig.a, rig.va, &large, WIRE_PARTIAL_CHECKSUM);
+		rig.a->ops->flush(rig.a);
+		assert_in_range(kept_in_a(), TEXT, 2UL * 24 * TEXT);
+	}
+	assert_true(kept_in_a() >= 16UL * TEXT);
+	rig.a->ops->trim(rig.a);
+	assert_int_equal(kept_in_a(), 0);
+}
+
 /* Of a super-segment to a port where nobody reads; what the device has cut comes whole, and so does what others read. */
 static void text_that_nobody_reads_stays_in_the_kernel(void **state)
 {
@@ -1232,6 +1270,7 @@ int main(void)
 		cmocka_unit_test_setup(what_we_send_is_not_received_by_us, fresh),
 		cmocka_unit_test_setup(frames_for_another_mac_are_not_received, fresh),
 		cmocka_unit_test_setup(super_segments_cross_whole_or_are_cut_by_the_kernel, fresh),
+		cmocka_unit_test_setup(text_that_was_sent_is_kept_until_it_is_trimmed, fresh),
 		cmocka_unit_test_setup(text_that_nobody_reads_stays_in_the_kernel, fresh),
 		cmocka_unit_test_setup(a_partial_checksum_is_finished_when_the_device_cannot,
 				       fresh),
