@@ -37,6 +37,8 @@ CONFIGS = {
 FAULTS = RuntimeError, AssertionError, ValueError, OSError, subprocess.SubprocessError
 # Figures where more is better; of all others less is.
 MORE = {'gbps', 'rate'}
+# How often a repetition is taken again whose runs had not the same distance between the cores.
+AGAIN_MAX = 8
 DAEMON = '''[Daemon]
 Shield={shield}
 Workers={workers}
@@ -190,8 +192,12 @@ class Bench:
 
 @contextlib.contextmanager
 def awake():
-    """An idle core halts and takes 100 us and more to wake up: keep all busy with what gives way."""
-    loop = 'import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass'
+    """An idle core halts and takes 100 us and more to wake up: keep all busy with what gives way.
+
+    SCHED_IDLE alone does not give way for good: now and then it has a tick of 4 ms in which a server or client stands still.
+    """
+    loop = ('import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nfew = range(200)\n'
+            'while True:\n os.sched_yield()\n for _ in few: pass')
     spinners = [subprocess.Popen([sys.executable, '-c', loop], preexec_fn=live.die_with_parent) for _ in range(os.cpu_count())]
     try:
         yield
@@ -201,13 +207,51 @@ def awake():
             p.wait()
 
 
-def measure(bench, config, line, reps, emit):
+def cores_ns():
+    """Of a round trip between two cores: a host that moves those of a virtual machine changes what all that crosses costs."""
+    return float(subprocess.run([str(PROGRAMS / 'bench_cores')], check=True, stdout=subprocess.PIPE, timeout=60).stdout)
+
+
+class Distances:
+    """How far apart the cores were, before and after each run."""
+
+    def __init__(self):
+        self.seen, self.again, self.unlike = [], 0, 0
+
+    def told(self):
+        if not self.seen:
+            return 'no run'
+        by_size = sorted(self.seen)
+        return (f'a round trip between the cores took {number(by_size[0])} to {number(by_size[-1])} ns, median {number(statistics.median(by_size))}; '
+                f'repetitions taken again because it changed: {self.again}, left so: {self.unlike}')
+
+
+def are_alike(distances):
+    return max(distances) <= 2 * min(distances)
+
+
+def one_pair(bench, line, rep, far):
+    """A run of each server, and how far apart the cores were."""
+    got, seen = {}, [cores_ns()]
+    for kind in line.servers if rep % 2 else line.servers[::-1]:
+        got[kind] = bench.run(kind, line)
+        seen.append(cores_ns())
+        got[kind]['cores_ns'] = seen[-2:]
+    far.seen += seen
+    return got, are_alike(seen)
+
+
+def measure(bench, config, line, reps, emit, far, again_max=AGAIN_MAX):
     """reps pairs of runs; {figure: [(other, ours), ...]}"""
     pairs = {f: [] for f in line.figures}
     for rep in range(reps):
-        got = {}
-        for kind in line.servers if rep % 2 else line.servers[::-1]:
-            got[kind] = bench.run(kind, line)
+        for again in range(again_max + 1):
+            got, alike = one_pair(bench, line, rep, far)
+            if alike:
+                break
+            far.again += again < again_max
+        far.unlike += not alike
+        for kind in got:
             emit({'config': config, 'line': line.name, 'rep': rep, 'server': kind, **got[kind]})
         for f in line.figures:
             pairs[f].append(tuple(got[k][f] for k in line.servers))
@@ -280,7 +324,7 @@ def main():
             print(json.dumps(row), file=out, flush=True)
     if opt.train:
         return train(opt.shield)
-    failed, summaries = 0, []
+    failed, summaries, far = 0, [], Distances()
     print(f'{"":12}{"line":31}{"figure":16}{"base":>9}{"tcpfsmd":>9}{"ratio":>8}  least-most')
     with awake():
         for config, some in chosen.items():
@@ -292,7 +336,7 @@ def main():
                       'shield': bench.shield})
                 for line in some:
                     try:
-                        pairs = measure(bench, config, line, reps, emit)
+                        pairs = measure(bench, config, line, reps, emit, far, 0 if small else AGAIN_MAX)
                     except FAULTS as e:
                         failed += 1
                         print(f'{config:12}{line.name:31}FAILED: {e}', flush=True)
@@ -304,6 +348,8 @@ def main():
                 bench.lab.close()
     if wants_crowd:
         failed += crowded(most, emit, opt.shield, 1 if opt.smoke else crowd.SETTLE_S)
+    if far.seen:
+        print(far.told())
     for s in summaries:
         emit(s)
     if opt.smoke:
