@@ -15,9 +15,9 @@ struct request {
 
 _Static_assert(offsetof(struct request, flags) == CMSG_LEN(0), "no gap behind a cmsghdr");
 
-void hold_read(struct hold *h)
+void hold_read(struct hold *h, uint32_t bytes)
 {
-	h->fresh += h->fresh < HOLD_FRESH_MAX;
+	h->fresh = bytes < HOLD_FRESH_MAX - h->fresh ? h->fresh + bytes : HOLD_FRESH_MAX;
 }
 
 bool hold_wants(struct hold *h, uint32_t text)
@@ -26,7 +26,7 @@ bool hold_wants(struct hold *h, uint32_t text)
 		return false;
 	if (!h->fresh)
 		return true;
-	h->fresh--;
+	h->fresh -= text < h->fresh ? text : h->fresh;
 	return false;
 }
 

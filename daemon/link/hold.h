@@ -18,7 +18,7 @@ enum {
 	HOLD_LEAST = 16384, /* octets of text: smaller packets are not kept */
 	HOLD_PACKETS = 16, /* that are kept */
 	HOLD_EXTRA = 8, /* given back at a time */
-	HOLD_FRESH_MAX = 64,
+	HOLD_FRESH_MAX = 4 << 20, /* octets */
 	/* Of SO_RCVBUF, which the kernel doubles: for all of them, and for what it has with each. */
 	HOLD_BUFFER = (HOLD_PACKETS + HOLD_EXTRA + 64) * 65536,
 };
@@ -27,12 +27,11 @@ enum {
 struct hold {
 	int fd; /* that packets are sent by; borrowed */
 	uint32_t n; /* packets kept, at most: fewer when its buffer is full */
-	uint32_t
-		fresh; /* packets that were read, as large, and have left their pages; at most HOLD_FRESH_MAX */
+	uint32_t fresh; /* octets of large packets, read, whose pages are free */
 };
 
-/* A large packet was read. */
-void hold_read(struct hold *h);
+/* A large packet was read, of so many octets. */
+void hold_read(struct hold *h, uint32_t bytes);
 /* The next packet, of so many octets of text: is it to be kept? */
 bool hold_wants(struct hold *h, uint32_t text);
 /* It is, when this is sent. */

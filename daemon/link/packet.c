@@ -194,7 +194,7 @@ static int packet_receive(struct link *l, struct frame *ret_frames, unsigned max
 		f->loan = 0;
 		if (got.queued) {
 			f->loan = p->wholes.taken;
-			hold_read(&p->hold);
+			hold_read(&p->hold, got.len);
 		}
 		found += accept_frame(p, &got, f);
 		bytes += got.len;

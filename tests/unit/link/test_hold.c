@@ -121,15 +121,15 @@ static void one_who_reads_as_much_keeps_nothing(void **state)
 
 	assert_false(hold_wants(&h, HOLD_LEAST - 1));
 	assert_true(hold_wants(&h, HOLD_LEAST));
-	for (unsigned i = 0; i < 3; i++)
-		hold_read(&h);
+	hold_read(&h, 3 * TEXT + 1);
 	assert_false(hold_wants(&h, HOLD_LEAST - 1));
-	for (unsigned i = 0; i < 3; i++)
-		assert_false(hold_wants(&h, HOLD_LEAST));
-	assert_true(hold_wants(&h, HOLD_LEAST));
-	for (unsigned i = 0; i < 10 * HOLD_FRESH_MAX; i++)
-		hold_read(&h);
-	for (unsigned i = 0; i < HOLD_FRESH_MAX; i++)
+	for (unsigned i = 0; i < 4; i++)
+		assert_false(hold_wants(&h, TEXT));
+	assert_true(hold_wants(&h, TEXT));
+	for (unsigned i = 0; i < 1000; i++)
+		hold_read(&h, 65535);
+	assert_int_equal(h.fresh, HOLD_FRESH_MAX);
+	for (unsigned i = 0; i < HOLD_FRESH_MAX / HOLD_LEAST; i++)
 		assert_false(hold_wants(&h, HOLD_LEAST));
 	assert_true(hold_wants(&h, HOLD_LEAST));
 }
