@@ -219,8 +219,6 @@ class Distances:
         self.seen, self.again, self.unlike = [], 0, 0
 
     def told(self):
-        if not self.seen:
-            return 'no run'
         by_size = sorted(self.seen)
         return (f'a round trip between the cores took {number(by_size[0])} to {number(by_size[-1])} ns, median {number(statistics.median(by_size))}; '
                 f'repetitions taken again because it changed: {self.again}, left so: {self.unlike}')
