@@ -67,7 +67,7 @@ def test_to_the_kernel(lab):
 URGENT = '''
 import socket
 s = socket.create_connection(('10.9.0.1', 9000))
-print(s.send(b'abc', socket.MSG_OOB))
+print(s.send(b'abc', socket.MSG_OOB), flush=True)
 s.sendall(b'then')
 assert s.recv(1) == b'.'
 print(s.send(b'!', socket.MSG_OOB), s.send(b'?'), flush=True)
