@@ -37,7 +37,7 @@ void batch_commit(struct batch *b, uint32_t head_len, uint32_t name_len, const s
 						 .msg_iovlen = f->text_n + 1 };
 	slot->held = b->hold && hold_wants(b->hold, slot->ip_bytes - f->header_len);
 	if (slot->held)
-		hold_mark(&b->msgs[b->n].msg_hdr);
+		hold_mark(b->hold, &b->msgs[b->n].msg_hdr);
 	b->n++;
 }
 

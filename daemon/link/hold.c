@@ -3,17 +3,19 @@
 
 #include <errno.h>
 #include <linux/net_tstamp.h>
-#include <stddef.h>
+#include <string.h>
 
-#include "base/macros.h"
+void hold_init(struct hold *h, int fd)
+{
+	const uint32_t flags = SOF_TIMESTAMPING_TX_SCHED;
+	struct cmsghdr *const c = (struct cmsghdr *)(void *)h->request;
 
-/* struct cmsghdr and what it says, as the kernel aligns them. */
-struct request {
-	struct cmsghdr header;
-	uint32_t flags;
-};
-
-_Static_assert(offsetof(struct request, flags) == CMSG_LEN(0), "no gap behind a cmsghdr");
+	*h = (struct hold){ .fd = fd };
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SO_TIMESTAMPING;
+	c->cmsg_len = CMSG_LEN(sizeof(flags));
+	memcpy(CMSG_DATA(c), &flags, sizeof(flags));
+}
 
 void hold_read(struct hold *h, uint32_t bytes)
 {
@@ -30,17 +32,10 @@ bool hold_wants(struct hold *h, uint32_t text)
 	return false;
 }
 
-void hold_mark(struct msghdr *m)
+void hold_mark(struct hold *h, struct msghdr *m)
 {
-	static struct request keep = {
-		.header = { .cmsg_len = CMSG_LEN(sizeof(uint32_t)),
-			    .cmsg_level = SOL_SOCKET,
-			    .cmsg_type = SO_TIMESTAMPING },
-		.flags = SOF_TIMESTAMPING_TX_SCHED,
-	};
-
-	m->msg_control = &keep;
-	m->msg_controllen = sizeof(keep);
+	m->msg_control = h->request;
+	m->msg_controllen = sizeof(h->request);
 }
 
 void hold_sent(struct hold *h)

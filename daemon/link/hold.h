@@ -23,19 +23,21 @@ enum {
 	HOLD_BUFFER = (HOLD_PACKETS + HOLD_EXTRA + 64) * 65536,
 };
 
-/* Zeros and a descriptor are a valid beginning. */
 struct hold {
+	_Alignas(struct cmsghdr) uint8_t request[CMSG_SPACE(sizeof(uint32_t))]; /* of each packet */
 	int fd; /* that packets are sent by; borrowed */
 	uint32_t n; /* packets kept, at most: fewer when its buffer is full */
 	uint32_t fresh; /* octets of large packets, read, whose pages are free */
 };
 
+/* For the socket that packets are sent by. */
+void hold_init(struct hold *h, int fd);
 /* A large packet was read, of so many octets. */
 void hold_read(struct hold *h, uint32_t bytes);
 /* The next packet, of so many octets of text: is it to be kept? */
 bool hold_wants(struct hold *h, uint32_t text);
-/* It is, when this is sent. */
-void hold_mark(struct msghdr *m);
+/* It is, when this is sent. The message borrows from *h. */
+void hold_mark(struct hold *h, struct msghdr *m);
 /* It was sent. */
 void hold_sent(struct hold *h);
 /* Gives back the first ones, when HOLD_EXTRA too many are kept. */

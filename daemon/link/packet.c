@@ -477,7 +477,7 @@ int link_packet_new(struct link_group *group, struct link **ret_link, struct err
 	}
 	set_buffer(p->tx_fd, SO_SNDBUFFORCE, SO_SNDBUF, TX_BUFFER);
 	set_buffer(p->tx_fd, SO_RCVBUFFORCE, SO_RCVBUF, HOLD_BUFFER);
-	p->hold.fd = p->tx_fd;
+	hold_init(&p->hold, p->tx_fd);
 	p->tx.hold = &p->hold;
 	*ret_link = &p->link;
 	return 0;

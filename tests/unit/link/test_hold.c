@@ -36,7 +36,7 @@ static uint32_t kept_bytes(void)
 }
 
 /* To nobody: of a protocol that no host has. */
-static void send_one(bool keep)
+static void send_one(struct hold *keep)
 {
 	static uint8_t text[TEXT];
 	struct sockaddr_ll to = { .sll_family = AF_PACKET,
@@ -48,13 +48,13 @@ static void send_one(bool keep)
 	};
 
 	if (keep)
-		hold_mark(&m);
+		hold_mark(keep, &m);
 	assert_int_equal(sendmsg(fd, &m, 0), TEXT);
 }
 
 static void send_kept(struct hold *h)
 {
-	send_one(true);
+	send_one(h);
 	hold_sent(h);
 	hold_limit(h);
 }
@@ -79,8 +79,9 @@ static int close_socket(void **state)
 
 static void the_last_ones_are_kept(void **state)
 {
-	struct hold h = { .fd = fd };
+	struct hold h;
 
+	hold_init(&h, fd);
 	for (unsigned i = 1; i <= 10 * HOLD_PACKETS; i++) {
 		send_kept(&h);
 		assert_true(h.n < HOLD_PACKETS + HOLD_EXTRA);
@@ -95,15 +96,16 @@ static void the_last_ones_are_kept(void **state)
 static void what_is_not_marked_is_not_kept(void **state)
 {
 	for (unsigned i = 0; i < 4; i++)
-		send_one(false);
+		send_one(NULL);
 	assert_int_equal(kept_bytes(), 0);
 }
 
 /* The kernel's buffer is what net.core.rmem_max may make of it. */
 static void a_small_buffer_keeps_less_and_is_emptied(void **state)
 {
-	struct hold h = { .fd = fd };
+	struct hold h;
 
+	hold_init(&h, fd);
 	set_buffer(3 * TEXT);
 	for (unsigned i = 0; i < 10 * HOLD_PACKETS; i++) {
 		send_kept(&h);
@@ -117,8 +119,9 @@ static void a_small_buffer_keeps_less_and_is_emptied(void **state)
 
 static void one_who_reads_as_much_keeps_nothing(void **state)
 {
-	struct hold h = { .fd = fd };
+	struct hold h;
 
+	hold_init(&h, fd);
 	assert_false(hold_wants(&h, HOLD_LEAST - 1));
 	assert_true(hold_wants(&h, HOLD_LEAST));
 	hold_read(&h, 3 * TEXT + 1);
