@@ -66,4 +66,5 @@ void hold_release(struct hold *h)
 {
 	while (h->n)
 		give_back(h, h->n < HOLD_EXTRA ? h->n : HOLD_EXTRA);
+	h->fresh = 0;
 }

@@ -42,5 +42,5 @@ void hold_mark(struct hold *h, struct msghdr *m);
 void hold_sent(struct hold *h);
 /* Gives back the first ones, when HOLD_EXTRA too many are kept. */
 void hold_limit(struct hold *h);
-/* Gives back all. */
+/* Gives back all, and forgets what was read. */
 void hold_release(struct hold *h);

@@ -243,14 +243,15 @@ def measure(bench, config, line, reps, emit, far, again_max=AGAIN_MAX):
     """reps pairs of runs; {figure: [(other, ours), ...]}"""
     pairs = {f: [] for f in line.figures}
     for rep in range(reps):
-        for again in range(again_max + 1):
+        for left in range(again_max, -1, -1):
             got, alike = one_pair(bench, line, rep, far)
-            if alike:
+            counts = alike or not left
+            for kind in got:
+                emit({'config': config, 'line': line.name, 'rep': rep, 'server': kind, 'counts': counts, **got[kind]})
+            if counts:
                 break
-            far.again += again < again_max
+            far.again += 1
         far.unlike += not alike
-        for kind in got:
-            emit({'config': config, 'line': line.name, 'rep': rep, 'server': kind, **got[kind]})
         for f in line.figures:
             pairs[f].append(tuple(got[k][f] for k in line.servers))
     return pairs
