@@ -13,6 +13,7 @@ struct cursor {
 	sqlite3_vtab_cursor base; /* SQLite's; comes first */
 	size_t at;
 	int64_t n; /* of the transition at `at` */
+	unsigned given; /* rows */
 	struct row_texts texts;
 };
 
@@ -106,9 +107,12 @@ static int filter(sqlite3_vtab_cursor *base, int index, const char *text, int ar
 static int next(sqlite3_vtab_cursor *base)
 {
 	struct cursor *c = (struct cursor *)base;
+	const struct batch *b = table_of(c)->batch;
 
 	c->at++;
 	c->n++;
+	if (++c->given % BATCH_STEP == 0 && b->between)
+		b->between(b->arg);
 	settle(c);
 	return SQLITE_OK;
 }

@@ -11,10 +11,14 @@
 
 #include "record/row.h"
 
+enum { BATCH_STEP = 16 }; /* rows: some 25 us of work */
+
 /* What the tables batch_connection and batch_transition hold now. All borrowed; must not change while a
  * statement reads them.
  */
 struct batch {
+	void (*between)(void *arg); /* called after every BATCH_STEP rows; may be NULL */
+	void *arg; /* for it */
 	const struct row *rows;
 	const bool *skip; /* of each row: it is left out */
 	size_t rows_n;

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@ enum {
 	QUEUE_DEFAULT = 65536,
 	QUERIES_MAX = 64, /* questions that wait */
 	BATCH_US = 50000, /* how long a row waits for company, unless half the queue is full */
+	PATIENCE_US = 250000, /* how long a batch lets others go first */
 	RETRY_US = 2000000, /* after a failure */
 	RETRY_STOPPING_US = 100000,
 	UPKEEP_BUSY_US = 1000000, /* pruning and heartbeat, while rows come */
@@ -68,6 +70,8 @@ struct record {
 	/* The writer's own; all times are monotonic. */
 	struct store store;
 	uint64_t batch_at_us, retry_at_us, upkeep_at_us, upkept_at_us;
+	uint64_t batch_began_us;
+	unsigned steps; /* of BATCH_STEP rows, ever */
 
 	/* The reader's own. */
 	sqlite3 *reader_db;
@@ -147,6 +151,33 @@ static int writer_ready(struct record *r, struct errmsg *ret_err)
 	return rc;
 }
 
+/* The writer works in bursts of 10 ms and more. If it has to share a core with a worker, or with a peer on this machine, that
+ * one would stand still for a tick of the scheduler, 4 ms, and all its connections with it. So after every few rows the writer
+ * lets others go first. Where nobody waits for the core that is a short system call. The fuller the queue, the longer the
+ * writer's turns; when rows could be lost, or have waited long enough, it works on.
+ */
+static unsigned steps_of_turn(const struct record *r)
+{
+	/* By how many eighths of the queue are taken. 0: no turns. */
+	static const uint8_t steps[] = { 1, 1, 1, 1, 4, 16, 0, 0, 0 };
+	const bool late = clock_monotonic_us() - r->batch_began_us > PATIENCE_US;
+
+	return r->stopping || late ? 0 : steps[r->queue.n * 8 / r->queue.size];
+}
+
+/* struct batch's between(). */
+static void make_way(void *arg)
+{
+	struct record *r = arg;
+	unsigned steps;
+
+	(void)pthread_mutex_lock(&r->mutex);
+	steps = steps_of_turn(r);
+	(void)pthread_mutex_unlock(&r->mutex);
+	if (steps && ++r->steps % steps == 0)
+		(void)sched_yield();
+}
+
 static void note_failure(struct record *r, const struct errmsg *err)
 {
 	r->failures++;
@@ -173,6 +204,7 @@ static void writer_write(struct record *r)
 	int rc;
 
 	(void)pthread_mutex_unlock(&r->mutex);
+	r->batch_began_us = clock_monotonic_us();
 	rc = writer_ready(r, &err);
 	if (rc == 0)
 		rc = store_write(&r->store, rows, n, clock_realtime_us(), &err);
@@ -425,6 +457,8 @@ int record_open(const struct record_config *cfg, struct record **ret_record, str
 	r->config = *cfg;
 	r->config.path = r->path;
 	r->lock_fd = -1;
+	r->store.between = make_way;
+	r->store.arg = r;
 	rc = init_sync(r);
 	if (rc)
 		(void)errmsg(ret_err, rc, "%s: %s", cfg->path, strerror(-rc));

@@ -432,9 +432,13 @@ static int put_rows(struct store *s, const struct row *rows, size_t n)
 	int code;
 
 	find_superseded(rows, n, skip);
-	s->batch = (struct batch){
-		.rows = rows, .skip = skip, .rows_n = n, .run = s->run, .first_n = s->n + 1
-	};
+	s->batch = (struct batch){ .between = s->between,
+				   .arg = s->arg,
+				   .rows = rows,
+				   .skip = skip,
+				   .rows_n = n,
+				   .run = s->run,
+				   .first_n = s->n + 1 };
 	code = run_statement(s->put_connections);
 	if (code == SQLITE_OK)
 		code = run_statement(s->put_transitions);

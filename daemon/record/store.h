@@ -24,6 +24,8 @@ struct store {
 	const char *path; /* borrowed */
 	sqlite3 *db; /* NULL: not open */
 	sqlite3_stmt *put_connections, *put_transitions, *seen;
+	void (*between)(void *arg); /* see struct batch; the caller's to set */
+	void *arg;
 	struct batch batch; /* what is written now */
 	dev_t dev;
 	ino_t ino; /* of the file that is open: it may be replaced under us */

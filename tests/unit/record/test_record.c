@@ -9,6 +9,7 @@
 #include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -711,6 +712,60 @@ static void test_overrun(void **state)
 	record_close(r, 0);
 }
 
+/* --- giving way --- */
+
+static struct {
+	atomic_uint yields;
+	struct record *flooded; /* gets FLOOD rows at the next yield */
+} way;
+
+enum { WAY_QUEUE = 2048, FLOOD = 1600 /* more than three quarters of it */ };
+
+int __real_sched_yield(void);
+int __wrap_sched_yield(void);
+
+/* The writer calls it. */
+int __wrap_sched_yield(void)
+{
+	atomic_fetch_add(&way.yields, 1);
+	for (unsigned i = 0; way.flooded && i < FLOOD; i++)
+		put_transition(way.flooded, 2, i);
+	way.flooded = NULL;
+	return __real_sched_yield();
+}
+
+/* How often the writer gives way for so many rows, and whatever comes meanwhile. */
+static unsigned yields_of(unsigned rows, bool flood)
+{
+	struct record *r = open_with(
+		(struct record_config){ .what = RECORD_TRANSITIONS, .queue_max = WAY_QUEUE });
+	struct asked a = { .q = { .limit = 1 } };
+
+	atomic_store(&way.yields, 0);
+	way.flooded = flood ? r : NULL;
+	for (unsigned i = 0; i < rows; i++)
+		put_transition(r, 1, i);
+	for (int i = 0; i < 2; i++) { /* the second one for what came during the first */
+		ask(r, &a);
+		forget(&a);
+		a = (struct asked){ .q = { .limit = 1 } };
+	}
+	assert_int_equal(sql_number("SELECT count(*) FROM transition"), rows + flood * FLOOD);
+	record_close(r, STOP_US);
+	assert_int_equal(unlink(path), 0);
+	return atomic_load(&way.yields);
+}
+
+/* A writer that shares a core lets others go first after every few rows, unless rows could be lost by that. */
+static void test_gives_way(void **state)
+{
+	const unsigned n = yields_of(4 * BATCH_STEP, false);
+
+	assert_in_range(n, 1, 4); /* less than 4: they were several batches */
+	assert_int_equal(yields_of(BATCH_STEP - 1, false), 0);
+	assert_int_equal(yields_of(4 * BATCH_STEP, true), 1);
+}
+
 /* --- retention --- */
 
 static void fill(struct store *s, uint64_t first, unsigned n, uint64_t end_us)
@@ -1177,6 +1232,7 @@ int main(void)
 		T(test_daemon_lost),
 		T(test_burst),
 		T(test_overrun),
+		T(test_gives_way),
 		T(test_retain_age),
 		T(test_retain_size),
 		T(test_retain_orphans),
