@@ -37,7 +37,9 @@ enum {
 		<< 20, /* of large packets; the kernel doubles it, and counts all that they take */
 	CHECKSUM_AT = 16, /* in the TCP header */
 	TYPE_SOLICITATION = 135, /* RFC 4861 4.3 */
+	OFFSET_AT = 12,
 	CTL_AT = 13,
+	IPV6_BYTES = 40,
 	CTL_CWR_BIT = 0x80,
 };
 
@@ -92,8 +94,8 @@ static bool is_neigh(const struct sockaddr_ll *from, const uint8_t *ip, uint32_t
 		return false;
 	if (from->sll_protocol == htons(ETH_P_ARP))
 		return true;
-	return from->sll_protocol == htons(ETH_P_IPV6) && len > 40 && ip[6] == IPPROTO_ICMPV6 &&
-	       ip[40] == TYPE_SOLICITATION;
+	return from->sll_protocol == htons(ETH_P_IPV6) && len > IPV6_BYTES &&
+	       ip[6] == IPPROTO_ICMPV6 && ip[IPV6_BYTES] == TYPE_SOLICITATION;
 }
 
 static uint16_t piece_bytes(const struct virtio_net_hdr *vnet)
@@ -164,11 +166,22 @@ static uint64_t packet_recalls(const struct link *l)
 	return w->held > most ? w->taken - most : 0;
 }
 
+/* Octets in front of the text, if it is TCP; else it is any number. */
+static uint32_t text_at(const struct ring_packet *got)
+{
+	const int header = link_header_len(got->from->sll_hatype);
+	uint32_t at = header < 0 ? 0 : (uint32_t)header;
+
+	if (at < got->len)
+		at += got->frame[at] >> 4 == 4 ? (got->frame[at] & 0xfU) * 4 : IPV6_BYTES;
+	return at + OFFSET_AT < got->len ? at + (got->frame[at + OFFSET_AT] >> 4) * 4U : at;
+}
+
 /* The packet that waits, whole. False: it is lost. */
 static bool whole_packet(struct packet_link *p, struct ring_packet *ret)
 {
 	ring_peek(&p->ring, ret);
-	if (!ret->queued || wholes_take(&p->wholes, ret))
+	if (!ret->queued || wholes_take(&p->wholes, ret, text_at(ret)))
 		return true;
 	p->counters.kernel_drops++;
 	return false;

@@ -13,14 +13,15 @@
 #include "link/link.h"
 
 enum {
-	ALIGN = 2, /* in front of an Ethernet header, for the IP header's sake */
+	LINE = 64,
 	BUFFER_BYTES = 17 * 4096,
+	PACKET_MAX = BUFFER_BYTES - LINE,
 	COMPARED = 128, /* octets of a packet that tell it from the next */
 	ERRORS_MAX = 8, /* of the socket, before one packet */
 	DRAINED_MAX = 4096, /* packets */
 };
 
-_Static_assert(ALIGN + ETH_HLEN + LINK_PACKET_MAX <= BUFFER_BYTES, "an IP packet fits");
+_Static_assert(ETH_HLEN + LINK_PACKET_MAX <= PACKET_MAX, "an IP packet fits");
 
 static uint8_t *buffer(const struct wholes *w, uint8_t i)
 {
@@ -67,7 +68,7 @@ bool wholes_have_room(const struct wholes *w)
 static uint32_t read_next(const struct wholes *w, uint8_t *at)
 {
 	struct virtio_net_hdr vnet; /* the slot has it, too */
-	struct iovec iov[] = { { &vnet, sizeof(vnet) }, { at, BUFFER_BYTES - ALIGN } };
+	struct iovec iov[] = { { &vnet, sizeof(vnet) }, { at, PACKET_MAX } };
 	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
 	ssize_t n = -1;
 
@@ -86,7 +87,7 @@ static uint32_t at_most(uint32_t n, uint32_t max)
 
 static bool is_of_slot(const struct ring_packet *p, const uint8_t *frame, uint32_t len)
 {
-	return len == at_most(p->wire_len, BUFFER_BYTES - ALIGN) &&
+	return len == at_most(p->wire_len, PACKET_MAX) &&
 	       !memcmp(frame, p->frame, at_most(p->len, COMPARED));
 }
 
@@ -100,10 +101,10 @@ static void drain(const struct wholes *w)
 			return;
 }
 
-bool wholes_take(struct wholes *w, struct ring_packet *p)
+bool wholes_take(struct wholes *w, struct ring_packet *p, uint32_t text_at)
 {
 	const uint8_t slot = w->free[WHOLES_MAX - 1 - w->held];
-	uint8_t *const at = buffer(w, slot) + ALIGN;
+	uint8_t *const at = buffer(w, slot) + (0 - text_at) % LINE;
 	uint32_t len;
 
 	assert(wholes_have_room(w));

@@ -27,8 +27,9 @@ void wholes_fini(struct wholes *w);
 /* Is there a buffer for one more? */
 bool wholes_have_room(const struct wholes *w);
 /* The packet whose slot is *p, which says that it is queued: p->frame and p->len become the whole one's, until
- * wholes_release(). wholes_have_room() has said so. False: the kernel has it no more. */
-bool wholes_take(struct wholes *w, struct ring_packet *p);
+ * wholes_release(). wholes_have_room() has said so. Its text, text_at octets from its beginning, comes to lie at the
+ * beginning of a cache line. False: the kernel has it no more. */
+bool wholes_take(struct wholes *w, struct ring_packet *p, uint32_t text_at);
 /* Gives back all packets before this one; 0: all. */
 void wholes_release(struct wholes *w, uint64_t first_kept);
 /* Returns the memory of the buffers, when none is held. */
