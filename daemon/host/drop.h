@@ -14,7 +14,8 @@
 #include "host/shield.h"
 
 struct drop_device {
-	uint32_t ifindex; /* the name alone may come again with another device */
+	uint64_t made; /* netview_link_made(): index and name may come again with another device */
+	uint32_t ifindex;
 	char name[IF_NAMESIZE];
 };
 

@@ -41,7 +41,7 @@ struct locals {
 
 /* A device that has the program. */
 struct place {
-	uint32_t ifindex;
+	uint64_t made; /* the device's */
 	int fd; /* of the link: closed, the program goes */
 };
 
@@ -407,19 +407,19 @@ static int fill(struct drop_bpf *d, const struct members *members, const struct 
 
 /* --- Where ---------------------------------------------------------------------------------- */
 
-static bool is_on(const struct drop_devices *on, uint32_t ifindex)
+static bool is_on(const struct drop_devices *on, uint64_t made)
 {
 	for (size_t i = 0; i < on->n; i++) {
-		if (on->list[i].ifindex == ifindex)
+		if (on->list[i].made == made)
 			return true;
 	}
 	return false;
 }
 
-static bool has_place(const struct drop_bpf *d, uint32_t ifindex)
+static bool has_place(const struct drop_bpf *d, uint64_t made)
 {
 	for (size_t i = 0; i < d->places_n; i++) {
-		if (d->places[i].ifindex == ifindex)
+		if (d->places[i].made == made)
 			return true;
 	}
 	return false;
@@ -430,7 +430,7 @@ static void leave_others(struct drop_bpf *d, const struct drop_devices *on)
 	size_t kept = 0;
 
 	for (size_t i = 0; i < d->places_n; i++) {
-		if (is_on(on, d->places[i].ifindex))
+		if (is_on(on, d->places[i].made))
 			d->places[kept++] = d->places[i];
 		else
 			close_fd(&d->places[i].fd);
@@ -445,7 +445,7 @@ static int go_to(struct drop_bpf *d, const struct drop_wish *wish, struct errmsg
 		uint8_t mac[6];
 		int fd;
 
-		if (has_place(d, dev->ifindex))
+		if (has_place(d, dev->made))
 			continue;
 		fd = attach(d, dev->ifindex, netview_link_mac(wish->view, dev->ifindex, mac));
 		if (fd == -ENODEV) /* it went; its event is under way */
@@ -453,7 +453,7 @@ static int go_to(struct drop_bpf *d, const struct drop_wish *wish, struct errmsg
 		if (fd < 0)
 			return errmsg(ret_err, fd, "the program cannot be put at %s: %s", dev->name,
 				      strerror(-fd));
-		d->places[d->places_n++] = (struct place){ dev->ifindex, fd };
+		d->places[d->places_n++] = (struct place){ dev->made, fd };
 	}
 	return 0;
 }

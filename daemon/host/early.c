@@ -204,6 +204,7 @@ static void devices_find(const struct early *e, struct drop_devices *ret_on)
 	while (on.n < ARRAY_SIZE(on.list) && (ifindex = netview_next_direct(e->view, &at))) {
 		struct drop_device *d = &on.list[on.n];
 
+		d->made = netview_link_made(e->view, ifindex);
 		d->ifindex = ifindex;
 		(void)snprintf(d->name, sizeof(d->name), "%s", netview_link_name(e->view, ifindex));
 		if (!ops->takes || ops->takes(d))
@@ -217,7 +218,7 @@ static bool devices_equal(const struct drop_devices *a, const struct drop_device
 	if (a->n != b->n)
 		return false;
 	for (size_t i = 0; i < a->n; i++) {
-		if (a->list[i].ifindex != b->list[i].ifindex ||
+		if (a->list[i].made != b->list[i].made ||
 		    strcmp(a->list[i].name, b->list[i].name) != 0)
 			return false;
 	}

@@ -194,6 +194,13 @@ uint16_t netview_link_mtu(const struct netview *v, uint32_t ifindex)
 	return l ? clip_mtu(l->mtu) : 0;
 }
 
+uint64_t netview_link_made(const struct netview *v, uint32_t ifindex)
+{
+	const struct nv_link *l = nv_link_find(v, ifindex);
+
+	return l ? l->made : 0;
+}
+
 const char *netview_link_name(const struct netview *v, uint32_t ifindex)
 {
 	const struct nv_link *l = nv_link_find(v, ifindex);

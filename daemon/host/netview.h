@@ -55,6 +55,8 @@ bool netview_uses_interface(const struct netview *v, uint32_t ifindex);
 uint64_t netview_generation(const struct netview *v);
 uint16_t netview_link_mtu(const struct netview *v, uint32_t ifindex); /* 0: unknown interface */
 const char *netview_link_name(const struct netview *v, uint32_t ifindex); /* "?" when unknown */
+/* Another number when an interface of this index went and one came again, also of the same name; 0: unknown interface. */
+uint64_t netview_link_made(const struct netview *v, uint32_t ifindex);
 bool netview_link_mac(const struct netview *v, uint32_t ifindex, uint8_t ret_mac[6]);
 /* Interfaces whose frames for this machine's addresses reach this machine's IP and nobody else on the way: not
  * lo, none with a master (a bridge, a bond, a VRF), none from which another takes frames (macvlan and the

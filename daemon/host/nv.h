@@ -24,6 +24,7 @@ enum {
 
 struct nv_link {
 	uint32_t ifindex;
+	uint64_t made; /* how many had come, with it; set by nv_link_put() */
 	char name[IF_NAMESIZE];
 	uint32_t mtu;
 	uint8_t mac[6]; /* when ethernet */
@@ -85,6 +86,7 @@ struct netview {
 
 	struct nv_link *links; /* by ifindex, ascending */
 	size_t links_n;
+	uint64_t links_made; /* ever */
 	struct nv_addr *addrs;
 	size_t addrs_n;
 	struct nv_set local, broadcast; /* made from addrs */

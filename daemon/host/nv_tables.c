@@ -62,11 +62,13 @@ int nv_link_put(struct netview *v, const struct nv_link *link)
 
 	if (at < v->links_n && v->links[at].ifindex == link->ifindex) {
 		struct nv_link *have = &v->links[at];
+		const uint64_t made = have->made;
 
 		if (links_equal(have, link))
 			return 0;
 		v->addresses_changed |= have->wanted != wanted;
 		*have = *link;
+		have->made = made;
 		have->wanted = wanted;
 		v->generation++;
 		return 0;
@@ -77,6 +79,7 @@ int nv_link_put(struct netview *v, const struct nv_link *link)
 	v->links = more;
 	memmove(more + at + 1, more + at, (v->links_n++ - at) * sizeof(*more));
 	more[at] = *link;
+	more[at].made = ++v->links_made;
 	more[at].wanted = wanted;
 	v->generation++;
 	return 0;

@@ -7,6 +7,7 @@ import pathlib
 import re
 import resource
 import shutil
+import signal
 import socket
 import struct
 import time
@@ -400,6 +401,29 @@ def test_a_device_that_vanishes_and_comes_again(lab, by):
     assert 'arning' not in d.log.read_text() and 'alone' not in d.log.read_text(), d.log.read_text()
     d.stop()
     assert tables(lab) == []
+
+def device_index(lab):
+    return lab.sh('server', 'ip -o link show v1').split(':')[0]
+
+@variants(by=BY)
+def test_a_device_that_comes_again_at_once(lab, by):
+    """Another one with its index and its name, before the daemon hears of either."""
+    d = lab.daemon(asked(by, ECHO))
+    index = device_index(lab)
+    d.proc.send_signal(signal.SIGSTOP)
+    lab.sh('server', f'ip link del v1; ip link add v1 index {index} type veth peer name v0 netns {lab.holders["client"].pid}; '
+                     'ip addr add 10.9.0.2/24 dev v1; ip link set v1 up')
+    lab.sh('client', 'ip addr add 10.9.0.1/24 dev v0; ip link set v0 up')
+    d.proc.send_signal(signal.SIGCONT)
+    assert device_index(lab) == index
+
+    def early():
+        _, before = counts(d)
+        assert pump(lab.connect('10.9.0.2', 7), b'x' * 1000) == b'x' * 1000
+        return counts(d)[1] > before + 3
+    until(early, what='the drop on the new device')
+    assert devices(d) == ['v1']
+    assert 'alone' not in d.log.read_text(), d.log.read_text()
 
 @variants(by=BY)
 def test_devices_in_a_hurry(lab, by):

@@ -77,6 +77,29 @@ static void a_report_without_news_keeps_the_paths(void **state)
 	assert_false(v->addresses_changed);
 }
 
+static void a_link_that_comes_again_is_another(void **state)
+{
+	struct netview *v = *state;
+	struct nv_link l = { .ifindex = 1, .mtu = 1500, .name = "x" };
+	uint64_t made;
+
+	assert_int_equal(netview_link_made(v, 1), 0);
+	assert_int_equal(nv_link_put(v, &l), 0);
+	made = netview_link_made(v, 1);
+	assert_int_not_equal(made, 0);
+	l.mtu = 1400;
+	assert_int_equal(nv_link_put(v, &l), 0);
+	assert_int_equal(netview_link_made(v, 1), made);
+	nv_link_delete(v, 1);
+	assert_int_equal(netview_link_made(v, 1), 0);
+	assert_int_equal(nv_link_put(v, &l), 0);
+	assert_true(netview_link_made(v, 1) > made);
+	made = netview_link_made(v, 1);
+	nv_tables_clear(v); /* as after events were lost */
+	assert_int_equal(nv_link_put(v, &l), 0);
+	assert_true(netview_link_made(v, 1) > made);
+}
+
 static void a_link_takes_its_addresses_and_neighbours_along(void **state)
 {
 	struct netview *v = *state;
@@ -266,6 +289,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(links_are_found_whatever_the_order, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(a_report_without_news_keeps_the_paths, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(a_link_that_comes_again_is_another, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(a_link_takes_its_addresses_and_neighbours_along,
 						setup, teardown),
