@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "base/macros.h"
 #include "link/link.h"
 
 enum {
@@ -80,15 +81,10 @@ static uint32_t read_next(const struct wholes *w, uint8_t *at)
 	return n > (ssize_t)sizeof(vnet) ? (uint32_t)n - (uint32_t)sizeof(vnet) : 0;
 }
 
-static uint32_t at_most(uint32_t n, uint32_t max)
-{
-	return n < max ? n : max;
-}
-
 static bool is_of_slot(const struct ring_packet *p, const uint8_t *frame, uint32_t len)
 {
-	return len == at_most(p->wire_len, PACKET_MAX) &&
-	       !memcmp(frame, p->frame, at_most(p->len, COMPARED));
+	return len == min_u32(p->wire_len, PACKET_MAX) &&
+	       !memcmp(frame, p->frame, min_u32(p->len, COMPARED));
 }
 
 /* Slots and queue are not in step: with nothing in the queue they are again. */
@@ -104,7 +100,7 @@ static void drain(const struct wholes *w)
 bool wholes_take(struct wholes *w, struct ring_packet *p, uint32_t text_at)
 {
 	const uint8_t slot = w->free[WHOLES_MAX - 1 - w->held];
-	uint8_t *const at = buffer(w, slot) + (0 - text_at) % LINE;
+	uint8_t *const at = buffer(w, slot) + (LINE - text_at % LINE) % LINE;
 	uint32_t len;
 
 	assert(wholes_have_room(w));

@@ -341,16 +341,6 @@ struct engine {
 	uint32_t traces_head, traces_n;
 };
 
-static inline uint32_t min_u32(uint32_t a, uint32_t b)
-{
-	return a < b ? a : b;
-}
-
-static inline uint32_t max_u32(uint32_t a, uint32_t b)
-{
-	return a > b ? a : b;
-}
-
 static inline bool vtime_is_set(vtime t)
 {
 	return vtime_before(t, VTIME_NEVER);

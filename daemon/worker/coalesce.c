@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "coalesce.h"
 
-static uint32_t at_most(uint32_t n, uint32_t max)
-{
-	return n < max ? n : max;
-}
+#include "base/macros.h"
 
 static uint32_t patience(const struct coalesce *c)
 {
@@ -24,15 +21,15 @@ static void less(struct coalesce *c)
 	if (c->delay_us >= COALESCE_MIN_US)
 		return;
 	c->delay_us = 0;
-	c->first_us = at_most(first(c) * 2, COALESCE_FIRST_MAX_US);
-	c->patience = at_most(patience(c) * 4, COALESCE_TRY_MAX);
+	c->first_us = min_u32(first(c) * 2, COALESCE_FIRST_MAX_US);
+	c->patience = min_u32(patience(c) * 4, COALESCE_TRY_MAX);
 }
 
 static void more(struct coalesce *c)
 {
 	c->first_us = COALESCE_MIN_US;
 	c->patience = COALESCE_TRY;
-	c->delay_us = at_most(c->delay_us * 2, c->max_us);
+	c->delay_us = min_u32(c->delay_us * 2, c->max_us);
 }
 
 void coalesce_waited(struct coalesce *c, bool came)
@@ -57,6 +54,6 @@ void coalesce_took(struct coalesce *c, const struct coalesce_load *load)
 	}
 	if (!c->delay_us && ++c->busy >= patience(c)) {
 		c->busy = 0;
-		c->delay_us = at_most(first(c), c->max_us);
+		c->delay_us = min_u32(first(c), c->max_us);
 	}
 }
