@@ -76,6 +76,7 @@ static json_t *link_json(const struct link_counters *l)
 	put(o, "kernel_drops", l->kernel_drops);
 	put(o, "truncated", l->truncated);
 	put(o, "headers_only", l->headers_only);
+	put(o, "kept", l->kept);
 	put(o, "send_failed", l->send_failed);
 	put(o, "send_too_big", l->send_too_big);
 	return o;

@@ -55,6 +55,7 @@ struct link_counters {
 	uint64_t kernel_drops; /* the ring was full, or the queue of large packets */
 	uint64_t truncated; /* longer than our buffers */
 	uint64_t headers_only; /* of frames_in: their text was not copied */
+	uint64_t kept; /* super-segments, sent, that the kernel keeps now, at most: hold.h */
 	uint64_t ignored; /* by a kind of interface that we do not speak */
 	uint64_t send_failed; /* the kernel refused; TCP will send again */
 	uint64_t send_too_big; /* EMSGSIZE: above the MTU */

@@ -368,6 +368,7 @@ static void packet_counters(struct link *l, struct link_counters *ret_counters)
 	/* Reading it sets the kernel's count to zero. */
 	if (!getsockopt(p->fd, SOL_PACKET, PACKET_STATISTICS, &st, &len))
 		p->counters.kernel_drops += st.tp_drops;
+	p->counters.kept = p->hold.n;
 	*ret_counters = p->counters;
 }
 

@@ -125,6 +125,7 @@ static void add_link(struct link_counters *sum, const struct link_counters *more
 	sum->kernel_drops += more->kernel_drops;
 	sum->truncated += more->truncated;
 	sum->headers_only += more->headers_only;
+	sum->kept += more->kept;
 	sum->ignored += more->ignored;
 	sum->send_failed += more->send_failed;
 	sum->send_too_big += more->send_too_big;

@@ -78,6 +78,22 @@ def test_who_reads_the_echo_late(lab):
     assert all(r['bytes_in'] == r['bytes_out'] and r['end_reason'] == 'normal' for r in rows), rows
 
 
+def test_some_of_what_was_sent_is_kept_and_told(lab):
+    """In the kernel, so that the next is written elsewhere; and none of it any more when nobody is connected."""
+    d = lab.daemon('[Listener c]\nAddress=10.9.0.2:19\nService=chargen\n')
+
+    def kept():
+        return d.ctl('status')['links']['packet']['kept']
+    s = lab.connect('10.9.0.2', 19, timeout=60)
+    assert kept() < 24
+    left = 1 << 26
+    while left > 0:
+        left -= len(s.recv(1 << 20))
+    assert 0 < kept() < 24, kept()
+    s.close()
+    until(lambda: kept() == 0, what='the return of it')
+
+
 @variants(delay=['128us', '0'])
 def test_a_worker_that_is_busy_lets_more_arrive(lab, delay):
     """Coalesce=: in an upload it does, unless it may not; and then it sleeps until it is woken, as before."""

@@ -580,8 +580,10 @@ static void text_that_was_sent_is_kept_until_it_is_trimmed(void **state)
 		assert_in_range(kept_in(rig.ns_a), TEXT, 2UL * (HOLD_PACKETS + HOLD_EXTRA) * TEXT);
 	}
 	assert_true(kept_in(rig.ns_a) >= (unsigned long)HOLD_PACKETS * TEXT);
+	assert_in_range(count(rig.a).kept, HOLD_PACKETS, HOLD_PACKETS + HOLD_EXTRA - 1);
 	rig.a->ops->trim(rig.a);
 	assert_int_equal(kept_in(rig.ns_a), 0);
+	assert_int_equal(count(rig.a).kept, 0);
 }
 
 /* Its headers count as well, and so two may be sent after one that was read. */
