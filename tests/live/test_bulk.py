@@ -88,7 +88,9 @@ def test_some_of_what_was_sent_is_kept_and_told(lab):
     assert kept() < 24
     left = 1 << 26
     while left > 0:
-        left -= len(s.recv(1 << 20))
+        got = s.recv(1 << 20)
+        assert got, left
+        left -= len(got)
     assert 0 < kept() < 24, kept()
     s.close()
     until(lambda: kept() == 0, what='the return of it')

@@ -411,10 +411,12 @@ def test_a_device_that_comes_again_at_once(lab, by):
     d = lab.daemon(asked(by, ECHO))
     index = device_index(lab)
     d.proc.send_signal(signal.SIGSTOP)
-    lab.sh('server', f'ip link del v1; ip link add v1 index {index} type veth peer name v0 netns {lab.holders["client"].pid}; '
-                     'ip addr add 10.9.0.2/24 dev v1; ip link set v1 up')
-    lab.sh('client', 'ip addr add 10.9.0.1/24 dev v0; ip link set v0 up')
-    d.proc.send_signal(signal.SIGCONT)
+    try:
+        lab.sh('server', f'ip link del v1; ip link add v1 index {index} type veth peer name v0 netns {lab.holders["client"].pid}; '
+                         'ip addr add 10.9.0.2/24 dev v1; ip link set v1 up')
+        lab.sh('client', 'ip addr add 10.9.0.1/24 dev v0; ip link set v0 up')
+    finally:
+        d.proc.send_signal(signal.SIGCONT)
     assert device_index(lab) == index
 
     def early():
