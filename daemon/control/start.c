@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/thread.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "control/daemon.h"
+#include "control/notify.h"
 #include "control/privilege.h"
 #include "host/sockets.h"
 #include "service/spawner.h"
@@ -193,6 +195,17 @@ static enum record_what record_what(const struct config *config)
 	return RECORD_NOTHING;
 }
 
+enum { CONVERTING_S = 1200 }; /* two gigabytes take half a minute, on a good disk */
+
+static void on_converting(const char *path, int from_version, uint64_t bytes)
+{
+	log_notice("%s: converting %" PRIu64
+		   " MiB from schema %d to %d; connections are served after that",
+		   path, bytes >> 20, from_version, (int)RECORD_SCHEMA);
+	(void)notify_send("EXTEND_TIMEOUT_USEC=%d000000\nSTATUS=converting the record",
+			  CONVERTING_S);
+}
+
 static int start_record(struct daemon *d, struct errmsg *ret_err)
 {
 	const struct config *config = &d->config;
@@ -202,6 +215,7 @@ static int start_record(struct daemon *d, struct errmsg *ret_err)
 		.what = record_what(config),
 		.retain_us = config->retain_us,
 		.retain_bytes = config->retain_bytes,
+		.converting = on_converting,
 	};
 
 	if (config->record == CONFIG_RECORD_NOTHING)

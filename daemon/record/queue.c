@@ -24,15 +24,27 @@ void queue_fini(struct queue *q)
 	q->rows = NULL;
 }
 
+/* The row `by` behind the last. */
+static struct row *row_behind(const struct queue *q, size_t by)
+{
+	const size_t at = q->head + q->n + by;
+
+	return &q->rows[at < q->size ? at : at - q->size];
+}
+
 struct row *queue_push(struct queue *q)
 {
-	size_t at;
+	struct row *row;
 
 	if (q->n == q->size)
 		return NULL;
-	at = q->head + q->n;
+	/* The writer's core has the lines of the free rows: those of the next ones come while this one is filled. */
+	if (q->n + 2 < q->size)
+		for (size_t i = 0; i < sizeof(*row); i += 64)
+			__builtin_prefetch((const char *)row_behind(q, 2) + i, 1);
+	row = row_behind(q, 0);
 	q->n++;
-	return &q->rows[at < q->size ? at : at - q->size];
+	return row;
 }
 
 size_t queue_front(struct queue *q, size_t max, const struct row **ret_rows)

@@ -59,7 +59,8 @@ struct record {
 	bool insist; /* and although the last attempt failed a moment ago */
 	uint64_t failures; /* attempts to write that failed, ever */
 	bool failing; /* the last one did */
-	bool stopping;
+	atomic_bool stopping; /* set with the mutex held; make_way() reads it without */
+	atomic_uint waiting; /* queue.n, for make_way() */
 	uint64_t stop_at_us; /* when to give up what is still in the queue */
 	struct record_counters counters;
 	struct question questions[QUERIES_MAX];
@@ -77,6 +78,12 @@ struct record {
 	sqlite3 *reader_db;
 	uint64_t reader_generation;
 };
+
+/* With the mutex held, when queue.n has changed. */
+static void note_waiting(struct record *r)
+{
+	atomic_store_explicit(&r->waiting, (unsigned)r->queue.n, memory_order_relaxed);
+}
 
 static void wait_until(struct record *r, pthread_cond_t *cond, uint64_t at_us)
 {
@@ -162,18 +169,18 @@ static unsigned steps_of_turn(const struct record *r)
 	static const uint8_t steps[] = { 1, 1, 1, 1, 4, 16, 0, 0, 0 };
 	const bool late = clock_monotonic_us() - r->batch_began_us > PATIENCE_US;
 
-	return r->stopping || late ? 0 : steps[r->queue.n * 8 / r->queue.size];
+	const size_t eighths = (size_t)atomic_load_explicit(&r->waiting, memory_order_relaxed) * 8 /
+			       r->queue.size;
+
+	return r->stopping || late ? 0 : steps[eighths];
 }
 
 /* struct batch's between(). */
 static void make_way(void *arg)
 {
 	struct record *r = arg;
-	unsigned steps;
+	const unsigned steps = steps_of_turn(r);
 
-	(void)pthread_mutex_lock(&r->mutex);
-	steps = steps_of_turn(r);
-	(void)pthread_mutex_unlock(&r->mutex);
 	if (steps && ++r->steps % steps == 0)
 		(void)sched_yield();
 }
@@ -215,6 +222,7 @@ static void writer_write(struct record *r)
 	}
 	note_success(r);
 	queue_drop(&r->queue, n);
+	note_waiting(r);
 	r->written += n;
 	r->batch_at_us = 0;
 	r->counters.rows_written += n;
@@ -421,8 +429,10 @@ static int open_all(struct record *r, struct errmsg *ret_err)
 {
 	int rc = take_lock(r, ret_err);
 
+	r->store.converting = r->config.converting;
 	if (rc == 0)
 		rc = store_open(&r->store, r->path, clock_realtime_us(), ret_err);
+	r->store.converting = NULL; /* the writer may open it again */
 	if (rc)
 		return rc;
 	r->next_id = r->store.next_id;
@@ -448,6 +458,8 @@ int record_open(const struct record_config *cfg, struct record **ret_record, str
 	/* Without its account of memory SQLite needs no lock for an allocation. Once it runs it
 	 * refuses, and that is as good. */
 	(void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+	/* What a statement may have to take back is in memory, not in a file: it is a part of a batch. */
+	(void)sqlite3_config(SQLITE_CONFIG_STMTJRNL_SPILL, -1);
 	if (strlen(cfg->path) >= sizeof(r->path))
 		return errmsg(ret_err, -ENAMETOOLONG, "%s: the name is too long", cfg->path);
 	r = calloc(1, sizeof(*r));
@@ -519,6 +531,7 @@ static struct row *put(struct record *r)
 		return NULL;
 	}
 	r->accepted++;
+	note_waiting(r);
 	if (r->queue.n == 1 || r->queue.n == enough_rows(r))
 		(void)pthread_cond_signal(&r->rows_came);
 	return row;

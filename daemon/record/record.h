@@ -17,7 +17,7 @@
 struct record;
 
 /* The version of the tables, PRAGMA user_version; SCHEMA.md describes it. */
-enum { RECORD_SCHEMA = 1 };
+enum { RECORD_SCHEMA = 2 };
 
 enum record_what {
 	RECORD_NOTHING,
@@ -31,6 +31,8 @@ struct record_config {
 	uint64_t retain_us; /* rows older than this go; 0: no limit */
 	uint64_t retain_bytes; /* database size above which the oldest go; 0: no limit */
 	uint32_t queue_max; /* rows waiting for the writer; 0: 65536 */
+	/* Called by record_open() before it converts an older file, which takes a second for each 60 MB. May be NULL. */
+	void (*converting)(const char *path, int from_version, uint64_t bytes);
 };
 
 /* One connection: written when it is created (end_us 0), and again when it has ended. Times are

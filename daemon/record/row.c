@@ -19,7 +19,7 @@ static const char *const state_keys[ST__COUNT] = {
 };
 /* clang-format on */
 
-/* The columns, in the order of CONNECTION_COLUMNS and TRANSITION_COLUMNS. */
+/* The columns, in the order of CONNECTION_COLUMNS. */
 enum connection_column {
 	C_ID,
 	C_RUN,
@@ -52,19 +52,6 @@ enum connection_column {
 	C_EXIT_STATUS,
 	C_EXIT_SIGNAL,
 	C_RUN_US,
-};
-
-enum transition_column {
-	T_CONNECTION,
-	T_N,
-	T_AT,
-	T_FROM_STATE,
-	T_TO_STATE,
-	T_CAUSE,
-	T_DETAIL,
-	T_RULE,
-	T_SEQ,
-	T_ACK,
 };
 
 /* SQLite's integers end at 2^63. No counter gets there. */
@@ -241,43 +228,55 @@ void row_give_connection(sqlite3_context *to, int column, const struct record_co
 		give_process(to, c, row);
 }
 
-void row_give_transition(sqlite3_context *to, int column, const struct record_transition *row,
-			 int64_t n, struct row_texts *texts)
+int row_bind_kind(sqlite3_stmt *s, const struct record_transition *row,
+		  char cause[static CAUSE_TEXT])
+{
+	const char *const texts[] = { state_keys[row->from], state_keys[row->to],
+				      cause_format(row->cause, row->detail, cause) };
+	int code = SQLITE_OK;
+
+	for (int i = 0; code == SQLITE_OK && i < 3; i++)
+		code = sqlite3_bind_text(s, 1 + i, texts[i], -1, SQLITE_STATIC);
+	if (code == SQLITE_OK)
+		code = sqlite3_bind_int64(s, 4, row->detail);
+	return code == SQLITE_OK ? sqlite3_bind_text(s, 5, rule_key(row->rule), -1, SQLITE_STATIC)
+				 : code;
+}
+
+static char *write_number(char *p, uint64_t n)
+{
+	char digits[20];
+	size_t at = sizeof(digits);
+
+	do
+		digits[--at] = (char)('0' + n % 10);
+	while (n /= 10);
+	memcpy(p, &digits[at], sizeof(digits) - at);
+	return p + sizeof(digits) - at;
+}
+
+static char *write_sequence(char *p, bool there, uint32_t seq)
+{
+	*p++ = ',';
+	return there ? write_number(p, seq) : mempcpy(p, "null", 4);
+}
+
+size_t row_write_transition(const struct record_transition *row, int64_t kind,
+			    char ret_text[static TRANSITION_TEXT])
 {
 	const bool has_segment = row->cause == CAUSE_SEGMENT;
+	char *p = ret_text;
 
-	switch ((enum transition_column)column) {
-	case T_CONNECTION:
-		give_number(to, row->connection);
-		return;
-	case T_N:
-		sqlite3_result_int64(to, n);
-		return;
-	case T_AT:
-		give_number(to, row->at_us);
-		return;
-	case T_FROM_STATE:
-		give_text(to, state_keys[row->from]);
-		return;
-	case T_TO_STATE:
-		give_text(to, state_keys[row->to]);
-		return;
-	case T_CAUSE:
-		give_text(to, cause_format(row->cause, row->detail, texts->cause));
-		return;
-	case T_DETAIL:
-		give_number(to, row->detail);
-		return;
-	case T_RULE:
-		give_text(to, rule_key(row->rule));
-		return;
-	case T_SEQ:
-		give_number_if(to, has_segment, row->seq);
-		return;
-	case T_ACK:
-		give_number_if(to, has_segment, row->ack);
-		return;
-	}
+	*p++ = '[';
+	p = write_number(p, row->at_us > INT64_MAX ? INT64_MAX : row->at_us);
+	*p++ = ',';
+	if (kind < 0) /* not one that we chose, but somebody can */
+		*p++ = '-';
+	p = write_number(p, kind < 0 ? 0 - (uint64_t)kind : (uint64_t)kind);
+	p = write_sequence(p, has_segment, row->seq);
+	p = write_sequence(p, has_segment, row->ack);
+	*p++ = ']';
+	return (size_t)(p - ret_text);
 }
 
 /* Columns are read in one order: the place of each is counted, not written down. */

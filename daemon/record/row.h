@@ -27,7 +27,6 @@ struct row {
 /* Texts that are made for a row, and given as they are, without a copy. */
 struct row_texts {
 	char local[ADDR_TEXT], remote[ADDR_TEXT];
-	char cause[CAUSE_TEXT];
 };
 
 /* One value of a row: `column` counts from 0 in the order above. `row` and *texts must live unchanged until
@@ -35,8 +34,19 @@ struct row_texts {
  */
 void row_give_connection(sqlite3_context *to, int column, const struct record_connection *row,
 			 int64_t run, struct row_texts *texts);
-void row_give_transition(sqlite3_context *to, int column, const struct record_transition *row,
-			 int64_t n, struct row_texts *texts);
+/* from_state, to_state, cause, detail, rule, from parameter 1 on; *cause must live as long as they are bound. An SQLite
+ * code.
+ */
+int row_bind_kind(sqlite3_stmt *s, const struct record_transition *row,
+		  char cause[static CAUSE_TEXT]);
+/* What else a transition says, as a JSON array: at_us, kind, seq, ack. Writes no NUL. Returns how many octets, at most
+ * TRANSITION_TEXT.
+ */
+enum {
+	TRANSITION_TEXT = sizeof("[9223372036854775807,-9223372036854775808,4294967295,4294967295]")
+};
+size_t row_write_transition(const struct record_transition *row, int64_t kind,
+			    char ret_text[static TRANSITION_TEXT]);
 /* The columns of a result, in the order above. A word that this version does not know reads as the
  * first of its enum: a database that a newer tcpfsmd wrote, with the same schema.
  */

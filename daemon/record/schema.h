@@ -65,4 +65,32 @@ static const char *const migrations[STORE_SCHEMA] = {
 	") STRICT, WITHOUT ROWID;"
 	"CREATE TABLE end_reason(key TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT, WITHOUT ROWID;"
 	"CREATE TABLE rule(key TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT, WITHOUT ROWID;",
+
+	/* 2: a connection's transitions are one row, what they say is written once for all that are alike, and the
+	 * table of all is a view. */
+	"CREATE TABLE transition_kind("
+	" id INTEGER PRIMARY KEY,"
+	" from_state TEXT NOT NULL,"
+	" to_state TEXT NOT NULL,"
+	" cause TEXT NOT NULL,"
+	" detail INTEGER NOT NULL,"
+	" rule TEXT NOT NULL,"
+	" UNIQUE(from_state, to_state, cause, detail, rule)"
+	") STRICT;"
+	"CREATE TABLE history(connection INTEGER PRIMARY KEY, transitions TEXT NOT NULL) STRICT;"
+	"INSERT INTO transition_kind(from_state, to_state, cause, detail, rule)"
+	" SELECT DISTINCT from_state, to_state, cause, detail, rule FROM transition;"
+	"INSERT INTO history"
+	" SELECT connection, json_group_array(json_array(at_us, id, seq, ack))"
+	" FROM transition CROSS JOIN transition_kind USING(from_state, to_state, cause, detail, "
+	"rule)"
+	" GROUP BY connection;"
+	"DROP TABLE transition;"
+	"CREATE VIEW transition AS SELECT"
+	" h.connection AS connection, t.key AS n, t.value ->> 0 AS at_us, k.from_state AS "
+	"from_state,"
+	" k.to_state AS to_state, k.cause AS cause, k.detail AS detail, k.rule AS rule,"
+	" t.value ->> 2 AS seq, t.value ->> 3 AS ack"
+	" FROM history AS h JOIN json_each(h.transitions) AS t"
+	" LEFT JOIN transition_kind AS k ON k.id = t.value ->> 1;",
 };

@@ -106,6 +106,19 @@ static int query_number(sqlite3 *db, const char *path, const char *sql, int64_t 
 	return 0;
 }
 
+static int64_t pragma_number(struct store *s, const char *sql)
+{
+	int64_t n = 0;
+
+	return query_number(s->db, s->path, sql, &n, NULL) ? 0 : n;
+}
+
+uint64_t store_bytes(struct store *s)
+{
+	return (uint64_t)(pragma_number(s, "PRAGMA page_count") *
+			  pragma_number(s, "PRAGMA page_size"));
+}
+
 int store_check_directory(const char *path, struct errmsg *ret_err)
 {
 	char copy[PATH_MAX];
@@ -202,11 +215,13 @@ static int check_sound(const struct store *s, struct errmsg *ret_err)
 	return rc;
 }
 
-static int migrate(const struct store *s, int64_t from, struct errmsg *ret_err)
+static int migrate(struct store *s, int64_t from, struct errmsg *ret_err)
 {
 	char sql[128];
 	int rc = 0;
 
+	if (from > 0 && from < STORE_SCHEMA && s->converting)
+		s->converting(s->path, (int)from, store_bytes(s));
 	for (int64_t v = from; rc == 0 && v < STORE_SCHEMA; v++)
 		rc = run_sql(s->db, s->path, migrations[v], ret_err);
 	(void)snprintf(sql, sizeof(sql), "PRAGMA application_id=%d; PRAGMA user_version=%d",
@@ -247,8 +262,9 @@ static const char leftovers[] =
 	"UPDATE connection SET end_reason = 'daemon_lost', closed_by = 'nobody',"
 	" end_us = max(start_us, coalesce((SELECT seen_us FROM run WHERE run.id = connection.run), "
 	"0)),"
-	" last_state = (SELECT to_state FROM transition WHERE transition.connection = connection.id"
-	"  ORDER BY n DESC LIMIT 1)"
+	" last_state = (SELECT to_state FROM history JOIN transition_kind AS k"
+	"  ON k.id = iif(json_valid(transitions), transitions ->> '$[#-1][1]', NULL)"
+	"  WHERE connection = connection.id)"
 	" WHERE end_us IS NULL";
 
 static int begin_run(struct store *s, uint64_t now_us, struct errmsg *ret_err)
@@ -269,7 +285,7 @@ static int begin_run(struct store *s, uint64_t now_us, struct errmsg *ret_err)
 	if (rc == 0)
 		rc = query_number(s->db, s->path,
 				  "SELECT max(coalesce((SELECT max(id) FROM connection), 0),"
-				  " coalesce((SELECT max(connection) FROM transition), 0))",
+				  " coalesce((SELECT max(connection) FROM history), 0))",
 				  &id, ret_err);
 	s->next_id = (uint64_t)id + 1;
 	return rc;
@@ -296,10 +312,15 @@ static int prepare_all(struct store *s, struct errmsg *ret_err)
 			     ret_err);
 
 	if (rc == 0)
-		rc = prepare(s, &s->put_transitions,
-			     "INSERT INTO transition(" TRANSITION_COLUMNS
-			     ") SELECT " TRANSITION_COLUMNS " FROM batch_transition",
+		rc = prepare(s, &s->put_histories,
+			     "INSERT INTO history(connection, transitions)"
+			     " SELECT connection, transitions FROM batch_history WHERE true"
+			     " ON CONFLICT DO UPDATE SET transitions ="
+			     " substr(transitions, 1, length(transitions) - 1) || ',' ||"
+			     " substr(excluded.transitions, 2)",
 			     ret_err);
+	if (rc == 0 && kinds_open(&s->kinds, s->db) != SQLITE_OK)
+		rc = store_error(s->db, s->path, sqlite3_errcode(s->db), ret_err);
 	if (rc == 0)
 		rc = prepare(s, &s->seen, "UPDATE run SET seen_us = ?1 WHERE id = ?2", ret_err);
 	return rc;
@@ -342,10 +363,11 @@ static int set_up(struct store *s, uint64_t now_us, struct errmsg *ret_err)
 static void close_all(struct store *s)
 {
 	(void)sqlite3_finalize(s->put_connections);
-	(void)sqlite3_finalize(s->put_transitions);
+	(void)sqlite3_finalize(s->put_histories);
 	(void)sqlite3_finalize(s->seen);
+	kinds_close(&s->kinds);
 	(void)sqlite3_close(s->db);
-	s->put_connections = s->put_transitions = s->seen = NULL;
+	s->put_connections = s->put_histories = s->seen = NULL;
 	s->db = NULL;
 }
 
@@ -397,54 +419,37 @@ bool store_is_current(const struct store *s)
 	return stat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino;
 }
 
-/* Of several rows of one connection in a batch only the last is written: one that was opened and has
- * ended since costs one row. Which to leave out, by place; a set of ids, open addressing.
- */
-static void find_superseded(const struct row *rows, size_t n, bool ret_skip[static STORE_BATCH_MAX])
-{
-	enum { SLOTS = 16384 };
-	_Static_assert(SLOTS >= 2 * STORE_BATCH_MAX, "a probe ends");
-	uint64_t seen[SLOTS] = { 0 };
-
-	for (size_t i = n; i-- > 0;) {
-		const uint64_t id = rows[i].is_transition ? 0 : rows[i].connection.id;
-		size_t at = (size_t)(id % SLOTS);
-
-		ret_skip[i] = false;
-		if (id == 0)
-			continue;
-		while (seen[at] && seen[at] != id)
-			at = (at + 1) % SLOTS;
-		ret_skip[i] = seen[at] == id;
-		seen[at] = id;
-	}
-}
-
 static int run_statement(sqlite3_stmt *q)
 {
 	(void)sqlite3_step(q);
 	return sqlite3_reset(q);
 }
 
+static int fill_kinds(struct store *s, size_t n)
+{
+	struct batch *const b = &s->batch;
+	int code = SQLITE_OK;
+
+	for (size_t i = 0; code == SQLITE_OK && i < n; i++)
+		if (b->rows[i].is_transition)
+			code = kinds_id(&s->kinds, &b->rows[i].transition, &b->kinds[i]);
+	return code;
+}
+
 static int put_rows(struct store *s, const struct row *rows, size_t n)
 {
-	bool skip[STORE_BATCH_MAX];
 	int code;
 
-	find_superseded(rows, n, skip);
-	s->batch = (struct batch){ .between = s->between,
-				   .arg = s->arg,
-				   .rows = rows,
-				   .skip = skip,
-				   .rows_n = n,
-				   .run = s->run,
-				   .first_n = s->n + 1 };
-	code = run_statement(s->put_connections);
+	s->batch.between = s->between;
+	s->batch.arg = s->arg;
+	s->batch.run = s->run;
+	batch_fill(&s->batch, rows, n);
+	code = fill_kinds(s, n);
 	if (code == SQLITE_OK)
-		code = run_statement(s->put_transitions);
-	s->batch = (struct batch){ 0 };
-	/* Numbers must rise; they need not be without gaps. */
-	s->n += (int64_t)n;
+		code = run_statement(s->put_connections);
+	if (code == SQLITE_OK)
+		code = run_statement(s->put_histories);
+	batch_clear(&s->batch);
 	return code;
 }
 
@@ -456,7 +461,7 @@ static int put_seen(const struct store *s, uint64_t now_us)
 }
 
 /* Ends a transaction: commits when all went well. Failing is reported with what SQLite said first. */
-static int end_transaction(const struct store *s, int code, struct errmsg *ret_err)
+static int end_transaction(struct store *s, int code, struct errmsg *ret_err)
 {
 	int rc;
 
@@ -466,6 +471,7 @@ static int end_transaction(const struct store *s, int code, struct errmsg *ret_e
 		return 0;
 	rc = store_error(s->db, s->path, code, ret_err);
 	(void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+	kinds_forget(&s->kinds);
 	return rc;
 }
 
@@ -488,19 +494,6 @@ int store_heartbeat(struct store *s, uint64_t now_us, struct errmsg *ret_err)
 	return code == SQLITE_OK ? 0 : store_error(s->db, s->path, code, ret_err);
 }
 
-static int64_t pragma_number(struct store *s, const char *sql)
-{
-	int64_t n = 0;
-
-	return query_number(s->db, s->path, sql, &n, NULL) ? 0 : n;
-}
-
-uint64_t store_bytes(struct store *s)
-{
-	return (uint64_t)(pragma_number(s, "PRAGMA page_count") *
-			  pragma_number(s, "PRAGMA page_size"));
-}
-
 static uint64_t bytes_in_use(struct store *s)
 {
 	return (uint64_t)((pragma_number(s, "PRAGMA page_count") -
@@ -517,12 +510,12 @@ static const char choose[] = "CREATE TEMP TABLE IF NOT EXISTS doomed(id INTEGER 
  * than an hour go with the others.
  */
 static const char remove_doomed[] =
-	"DELETE FROM transition WHERE connection IN (SELECT id FROM temp.doomed);"
+	"DELETE FROM history WHERE connection IN (SELECT id FROM temp.doomed);"
 	"DELETE FROM connection WHERE id IN (SELECT id FROM temp.doomed);"
-	"DELETE FROM transition WHERE connection < (SELECT min(id) FROM connection) AND at_us < "
-	"%lld";
+	"DELETE FROM history WHERE connection < (SELECT min(id) FROM connection)"
+	" AND iif(json_valid(transitions), transitions ->> '$[#-1][0]' < %lld, true)";
 
-static int prune_before(const struct store *s, int64_t before_us, uint64_t now_us, int *ret_removed,
+static int prune_before(struct store *s, int64_t before_us, uint64_t now_us, int *ret_removed,
 			struct errmsg *ret_err)
 {
 	char sql[512];

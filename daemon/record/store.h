@@ -11,33 +11,36 @@
 
 #include "base/errmsg.h"
 #include "record/batch.h"
+#include "record/kinds.h"
 #include "record/row.h"
 
 enum {
 	STORE_APPLICATION_ID = 0x74637066, /* "tcpf" */
-	STORE_SCHEMA = 1, /* user_version */
-	STORE_BATCH_MAX = 8000, /* rows of a transaction */
+	STORE_SCHEMA = 2, /* user_version */
+	STORE_BATCH_MAX = BATCH_MAX, /* rows of a transaction */
 	STORE_PRUNE_MAX = 250, /* connections that one step of pruning removes */
 };
 
 struct store {
 	const char *path; /* borrowed */
 	sqlite3 *db; /* NULL: not open */
-	sqlite3_stmt *put_connections, *put_transitions, *seen;
+	sqlite3_stmt *put_connections, *put_histories, *seen;
 	void (*between)(void *arg); /* see struct batch; the caller's to set */
 	void *arg;
+	void (*converting)(const char *path, int from_version,
+			   uint64_t bytes); /* the caller's; may be NULL */
 	struct batch batch; /* what is written now */
+	struct kinds kinds;
 	dev_t dev;
 	ino_t ino; /* of the file that is open: it may be replaced under us */
 	int64_t page_bytes; /* of this database */
 	int64_t run; /* this run's id */
-	int64_t n; /* of the last transition written */
 	uint64_t next_id; /* as found at store_open() */
 };
 
 /* Says what is wrong with the directory, which SQLite would only call "unable to open". */
 int store_check_directory(const char *path, struct errmsg *ret_err);
-/* Opens or makes it; s->n lives on when a store is opened again. Nothing is open after a failure. */
+/* Opens or makes it; Nothing is open after a failure. */
 int store_open(struct store *s, const char *path, uint64_t now_us, struct errmsg *ret_err);
 /* now_us 0: this run did not end, another store_open() follows. */
 void store_close(struct store *s, uint64_t now_us);

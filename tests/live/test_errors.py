@@ -113,6 +113,27 @@ def test_databases_that_cannot_be_used(lab):
     fails(lab, f'[Storage]\nDatabase={text}\n', 'newer')
 
 
+def test_a_database_of_the_first_version(lab):
+    """Converted at start: it is said, systemd is told to wait, and what connections went through is still there."""
+    d = lab.daemon(ECHO)
+    assert pump(lab.connect('10.9.0.2', 7), b'alive') == b'alive'
+    closed = until(lambda: d.rpc('list.connections', closed=True)['connections'], what='an ended connection')
+    before = d.ctl('show', 'transitions', closed[0]['id'])
+    file = d.state / 'tcpfsmd.db'
+    d.stop()
+    with sqlite3.connect(file) as c:
+        c.executescript('''create table old(connection integer not null, n integer not null, at_us integer not null,
+            from_state text not null, to_state text not null, cause text not null, detail integer not null, rule text not null,
+            seq integer, ack integer, primary key(connection, n)) strict, without rowid;
+            insert into old select connection, 10 * n + 3, at_us, from_state, to_state, cause, detail, rule, seq, ack from transition;
+            drop view transition; drop table history; drop table transition_kind;
+            alter table old rename to transition; pragma user_version=1;''')
+    d = lab.daemon(ECHO, args=['-o', f'Storage.Database={file}'])
+    assert 'EXTEND_TIMEOUT_USEC=' in d.messages and 'converting' in d.messages, d.messages
+    assert f'{file}: converting' in d.log.read_text(), d.log.read_text()
+    assert d.ctl('show', 'transitions', closed[0]['id']) == before
+
+
 def test_full_disk_does_not_stop_tcp(lab):
     small = pathlib.Path(lab.dir) / 'small'
     small.mkdir()

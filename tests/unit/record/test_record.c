@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "base/macros.h"
 #include "record/record.h"
+#include "record/schema.h"
 #include "record/store.h"
 
 enum { STOP_US = 20000000 }; /* more than any test needs; a hang fails the test's own time limit */
@@ -485,6 +486,60 @@ static void test_transition_order(void **state)
 	record_close(r, 0);
 }
 
+/* More kinds of transitions than are remembered at a time: each has its words. */
+static void test_many_kinds(void **state)
+{
+	enum { KINDS = 2 * KINDS_MAX + 100, ROUNDS = 2 };
+	struct record *r = open_default();
+
+	for (unsigned i = 0; i < ROUNDS * KINDS; i++) {
+		const struct record_transition t = { .connection = 1 + i,
+						     .cause = CAUSE_USER,
+						     .detail = i % KINDS };
+
+		record_transition_put(r, &t);
+	}
+	record_close(r, STOP_US);
+	assert_int_equal(sql_number("SELECT count(*) FROM transition_kind"), KINDS);
+	assert_int_equal(
+		sql_number("SELECT count(*) FROM transition WHERE detail = (connection - 1) % "
+			   "(SELECT count(*) FROM transition_kind)"),
+		ROUNDS * KINDS);
+}
+
+/* Whoever numbers kinds in his own way is understood, and gets no octet out of place. */
+static void test_kind_numbers(void **state)
+{
+	static const char *const numbers[] = { "-9223372036854775808", "9223372036854775806" };
+	const struct record_transition t = { .connection = 1,
+					     .at_us = UINT64_MAX,
+					     .to = ST_LISTEN,
+					     .seq = UINT32_MAX,
+					     .ack = UINT32_MAX };
+	char sql[256];
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		struct record *r;
+
+		record_close(open_default(), 0);
+		(void)snprintf(sql, sizeof(sql),
+			       "DELETE FROM history; DELETE FROM transition_kind;"
+			       "INSERT INTO transition_kind VALUES(%s, 'closed', 'listen', "
+			       "'segment', 0, '%s')",
+			       numbers[i], rule_key(t.rule));
+		sql_run(sql);
+		r = open_default();
+		record_transition_put(r, &t);
+		record_close(r, STOP_US);
+		assert_int_equal(sql_number("SELECT count(*) FROM transition_kind"), 1);
+		assert_int_equal(
+			sql_number(
+				"SELECT count(*) FROM transition WHERE to_state = 'listen' AND "
+				"at_us = 9223372036854775807 AND seq = 4294967295 AND ack = seq"),
+			1);
+	}
+}
+
 static bool match_port(void *arg, const struct record_connection *row)
 {
 	const struct asked *a = arg;
@@ -599,6 +654,68 @@ static void test_coalesce(void **state)
 	store_close(&s, 4);
 }
 
+/* A batch that fails takes the kinds with it that it brought. */
+static void test_kind_taken_back(void **state)
+{
+	const struct row row = { .is_transition = true,
+				 .transition = { .connection = 1, .cause = CAUSE_USER } };
+	struct store s = { 0 };
+	struct errmsg err;
+
+	assert_int_equal(store_open(&s, path, 1, &err), 0);
+	sql_run("CREATE TRIGGER no BEFORE INSERT ON history BEGIN SELECT RAISE(ABORT, 'not now'); "
+		"END");
+	assert_int_equal(store_write(&s, &row, 1, 2, &err), -EIO);
+	assert_non_null(strstr(err.text, "not now"));
+	assert_int_equal(sql_number("SELECT count(*) FROM transition_kind"), 0);
+	sql_run("DROP TRIGGER no");
+	assert_int_equal(store_write(&s, &row, 1, 3, &err), 0);
+	assert_int_equal(sql_number("SELECT count(*) FROM transition WHERE cause = 'user'"), 1);
+	store_close(&s, 4);
+}
+
+/* A batch is given by connection, whatever the order of its rows: of each the row that came last, and the
+ * transitions in their order, HISTORY_MAX at a time.
+ */
+static void test_batch_order(void **state)
+{
+	enum { CONNECTIONS = 100, EACH = 2 * HISTORY_MAX + 3, ROWS = CONNECTIONS * (EACH + 2) };
+	static struct row rows[ROWS];
+	static struct batch b;
+	size_t n = 0;
+
+	for (unsigned k = 0; k < EACH + 2; k++)
+		for (unsigned i = 0; i < CONNECTIONS; i++) {
+			const uint64_t id = 1 + i * 37 % CONNECTIONS;
+
+			rows[n++] = k < EACH ? (struct row){ .is_transition = true,
+							     .transition = { .connection = id,
+									     .at_us = k } }
+					     : (struct row){ .connection = connection(id, k) };
+		}
+	batch_fill(&b, rows, n);
+	assert_int_equal(b.connections_n, CONNECTIONS);
+	assert_int_equal(b.histories_n, CONNECTIONS * 3);
+	for (unsigned i = 0; i < CONNECTIONS; i++) {
+		unsigned k = 0;
+
+		assert_int_equal(rows[b.connections[i]].connection.id, 1 + i);
+		assert_int_equal(rows[b.connections[i]].connection.end_us, EACH + 1);
+		for (unsigned piece = 0; piece < 3; piece++) {
+			size_t at = b.histories[3 * i + piece];
+
+			do {
+				assert_int_equal(rows[at].transition.connection, 1 + i);
+				assert_int_equal(rows[at].transition.at_us, k++);
+				assert_true(k <= HISTORY_MAX * (piece + 1));
+			} while ((at = b.next[at]));
+		}
+		assert_int_equal(k, EACH);
+	}
+	batch_clear(&b);
+	assert_int_equal(b.connections_n + b.histories_n, 0);
+}
+
 /* A run that died leaves open connections: they end when it was last seen, in their last state. */
 static void test_daemon_lost(void **state)
 {
@@ -700,7 +817,7 @@ static void test_overrun(void **state)
 	int64_t transitions;
 
 	for (unsigned i = 0; i < 20000; i++)
-		put_transition(r, 1, i);
+		put_transition(r, 1 + i % 1000, i);
 	ask(r, &a);
 	forget(&a);
 	record_counters(r, &c);
@@ -729,7 +846,7 @@ int __wrap_sched_yield(void)
 {
 	atomic_fetch_add(&way.yields, 1);
 	for (unsigned i = 0; way.flooded && i < FLOOD; i++)
-		put_transition(way.flooded, 2, i);
+		put_transition(way.flooded, 10000 + i, i);
 	way.flooded = NULL;
 	return __real_sched_yield();
 }
@@ -744,7 +861,7 @@ static unsigned yields_of(unsigned rows, bool flood)
 	atomic_store(&way.yields, 0);
 	way.flooded = flood ? r : NULL;
 	for (unsigned i = 0; i < rows; i++)
-		put_transition(r, 1, i);
+		put_transition(r, 1 + i, i);
 	for (int i = 0; i < 2; i++) { /* the second one for what came during the first */
 		ask(r, &a);
 		forget(&a);
@@ -942,9 +1059,129 @@ static void test_truncated(void **state)
 static void test_newer_schema(void **state)
 {
 	record_close(open_default(), 0);
-	sql_run("PRAGMA user_version=2");
+	sql_run("PRAGMA user_version=3");
 	assert_refused(-ENOTSUP, "newer tcpfsmd");
-	assert_int_equal(sql_number("PRAGMA user_version"), 2);
+	assert_int_equal(sql_number("PRAGMA user_version"), 3);
+}
+
+/* A file of the first version: all of it is there, and what comes is added. */
+static struct {
+	unsigned calls;
+	int from;
+	uint64_t bytes;
+} converted;
+
+static void on_converting(const char *name, int from_version, uint64_t bytes)
+{
+	assert_string_equal(name, path);
+	converted.calls++;
+	converted.from = from_version;
+	converted.bytes = bytes;
+}
+
+static void make_version_1(void)
+{
+	char sql[256];
+
+	(void)snprintf(sql, sizeof(sql), "PRAGMA application_id=%d; PRAGMA user_version=1",
+		       STORE_APPLICATION_ID);
+	sql_run("PRAGMA auto_vacuum=INCREMENTAL");
+	sql_run(migrations[0]);
+	sql_run(sql);
+	sql_run("INSERT INTO run VALUES(1, 1, 900, NULL, '0.1.0', 1)");
+	sql_run("INSERT INTO connection(id, run, local_address, local_port, remote_address, "
+		"remote_port, direction, start_us,"
+		" bytes_in, bytes_out, segments_in, segments_out, retransmitted_segments, "
+		"retransmitted_bytes)"
+		" VALUES(5, 1, '10.0.0.2', 7, '10.0.0.1', 50000, 'passive', 10, 0, 0, 0, 0, 0, 0)");
+	/* Numbered with gaps, and not in the order of their keys. */
+	sql_run("INSERT INTO transition VALUES"
+		"(5, 40, 12, 'syn_received', 'established', 'segment ACK', 16, 'syn_received_ack', "
+		"8, 9),"
+		"(7, 41, 13, 'listen', 'syn_received', 'segment SYN', 2, 'listen_syn', 70, NULL),"
+		"(5, 9, 11, 'listen', 'syn_received', 'segment SYN', 2, 'listen_syn', 7, 0),"
+		"(5, 77, 14, 'established', 'fin_wait_1', 'user', 0, 'close', NULL, NULL)");
+}
+
+static void test_version_1(void **state)
+{
+	static const enum tcp_state to[] = { ST_SYN_RECEIVED, ST_ESTABLISHED, ST_FIN_WAIT_1,
+					     ST_CLOSED };
+	struct record_transition t = {
+		.connection = 5, .at_us = 15, .from = ST_FIN_WAIT_1, .cause = CAUSE_OPERATOR
+	};
+	struct asked a = { .q = { .transitions = true, .id = 5, .limit = 10 } };
+	struct record *r;
+
+	make_version_1();
+	memset(&converted, 0, sizeof(converted));
+	r = open_with(
+		(struct record_config){ .what = RECORD_TRANSITIONS, .converting = on_converting });
+	assert_int_equal(converted.calls, 1);
+	assert_int_equal(converted.from, 1);
+	assert_true(converted.bytes > 10000);
+	assert_int_equal(record_next_id(r), 8);
+	record_transition_put(r, &t);
+	ask(r, &a);
+	assert_int_equal(a.q.rows_n, ARRAY_SIZE(to));
+	for (unsigned i = 0; i < ARRAY_SIZE(to); i++) {
+		assert_int_equal(a.q.transition_rows[i].to, to[i]);
+		assert_int_equal(a.q.transition_rows[i].at_us, i == 0 ? 11 : i == 1 ? 12 : 12 + i);
+	}
+	assert_int_equal(a.q.transition_rows[0].rule, RULE_LISTEN_SYN);
+	assert_int_equal(a.q.transition_rows[1].seq, 8);
+	assert_int_equal(a.q.transition_rows[1].ack, 9);
+	forget(&a);
+	record_close(r, STOP_US);
+	assert_int_equal(sql_number("PRAGMA user_version"), STORE_SCHEMA);
+	assert_int_equal(sql_number("SELECT count(*) FROM transition"), 5);
+	assert_int_equal(sql_number("SELECT count(*) FROM transition_kind"), 4);
+	assert_int_equal(
+		sql_number("SELECT count(*) FROM transition WHERE connection = 7 AND ack IS NULL"),
+		1);
+	/* What the lost run left open ended in its last state. */
+	assert_int_equal(sql_number("SELECT count(*) FROM connection WHERE id = 5 AND last_state = "
+				    "'fin_wait_1'"),
+			 1);
+	r = open_with(
+		(struct record_config){ .what = RECORD_TRANSITIONS, .converting = on_converting });
+	assert_int_equal(converted.calls, 1);
+	record_close(r, 0);
+}
+
+/* A history that is none, of somebody else's making: it is said when it is asked for, and is in nobody's way. */
+static void test_no_history(void **state)
+{
+	struct asked a = { .q = { .transitions = true, .id = 1, .limit = 10, .done = on_done } };
+	struct store s = { 0 };
+	struct errmsg err;
+	struct record *r;
+	bool more;
+
+	assert_int_equal(store_open(&s, path, 1, &err), 0);
+	fill(&s, 2, 500, 0);
+	store_close(&s, 0);
+	sql_run("INSERT INTO history VALUES(1, 'junk'), (0, '[]'), (-1, '[[1,2'); UPDATE history "
+		"SET transitions = '[[' WHERE connection = 3");
+	r = open_default();
+	(void)sem_init(&a.done, 0, 0);
+	assert_int_equal(record_query(r, &a.q), 0);
+	assert_int_equal(sem_wait(&a.done), 0);
+	assert_int_equal(a.q.rc, -EIO);
+	assert_non_null(strstr(a.q.err.text, "malformed JSON"));
+	assert_non_null(strstr(a.q.err.text, path));
+	forget(&a);
+	put_transition(r, 1, 5);
+	put_transition(r, 0, 5);
+	put_transition(r, 3, 5);
+	record_close(r, STOP_US);
+	assert_int_equal(
+		sql_number("SELECT count(*) FROM connection WHERE end_reason = 'daemon_lost'"),
+		500);
+	assert_int_equal(store_open(&s, path, 1, &err), 0);
+	assert_int_equal(store_prune(&s, 1000000, 0, 7200000000, &more, &err), 0);
+	assert_int_equal(sql_number("SELECT count(*) FROM history WHERE connection < 3"), 0);
+	store_close(&s, 1);
 }
 
 static void test_foreign(void **state)
@@ -1225,6 +1462,12 @@ int main(void)
 		T(test_words),
 		T(test_state_words),
 		T(test_transition_order),
+		T(test_many_kinds),
+		T(test_kind_numbers),
+		T(test_kind_taken_back),
+		T(test_batch_order),
+		T(test_version_1),
+		T(test_no_history),
 		T(test_paging),
 		T(test_match),
 		T(test_one),
