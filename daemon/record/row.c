@@ -243,14 +243,22 @@ int row_bind_kind(sqlite3_stmt *s, const struct record_transition *row,
 				 : code;
 }
 
+/* Two digits at a time: numbers are most of what a history is. */
 static char *write_number(char *p, uint64_t n)
 {
+	static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+				    "25262728293031323334353637383940414243444546474849"
+				    "50515253545556575859606162636465666768697071727374"
+				    "75767778798081828384858687888990919293949596979899";
 	char digits[20];
 	size_t at = sizeof(digits);
 
-	do
-		digits[--at] = (char)('0' + n % 10);
-	while (n /= 10);
+	for (; n >= 100; n /= 100)
+		memcpy(&digits[at -= 2], &pairs[2 * (n % 100)], 2);
+	if (n >= 10)
+		memcpy(&digits[at -= 2], &pairs[2 * n], 2);
+	else
+		digits[--at] = (char)('0' + n);
 	memcpy(p, &digits[at], sizeof(digits) - at);
 	return p + sizeof(digits) - at;
 }
