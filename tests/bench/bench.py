@@ -190,6 +190,32 @@ class Bench:
         return got
 
 
+def setting(text):
+    """KEY=VALUE, for argparse."""
+    key, equals, value = text.partition('=')
+    if not equals or not pathlib.Path('/proc/sys', *key.split('.')).is_file():
+        raise argparse.ArgumentTypeError(f'{text}: no KEY=VALUE of a sysctl that this kernel has')
+    return key, value
+
+
+@contextlib.contextmanager
+def sysctls(settings):
+    """Of the whole machine; they are what they were when it ends."""
+    before = {}
+    try:
+        for key, value in settings:
+            file = pathlib.Path('/proc/sys', *key.split('.'))
+            before.setdefault(file, file.read_text())
+            try:
+                file.write_text(value)
+            except OSError as e:
+                raise SystemExit(f'bench: {key}={value}: {e.strerror}') from None
+        yield
+    finally:
+        for file, value in before.items():
+            file.write_text(value)
+
+
 @contextlib.contextmanager
 def awake():
     """An idle core halts and takes 100 us and more to wake up: keep all busy with what gives way.
@@ -291,6 +317,8 @@ def arguments():
                    help='congestion control of the client and of the kernel\'s server (cubic, which tcpfsmd uses)')
     p.add_argument('--only', action='append', metavar='WORD', help='lines whose "CONFIGURATION LINE" contains it')
     p.add_argument('--shield', choices=['bpf', 'ingress', 'iptables'], help='of tcpfsmd; default: bpf, ingress before Linux 6.6')
+    p.add_argument('--sysctl', metavar='KEY=VALUE', action='append', type=setting, default=[],
+                   help='set for the whole machine while it measures, for both servers (vm.percpu_pagelist_high_fraction=100000)')
     p.add_argument('--json', metavar='FILE', help='every measurement, then the summary, one object a line')
     p.add_argument('--list', action='store_true', help='name the lines and end')
     return p.parse_args()
@@ -325,14 +353,14 @@ def main():
         return train(opt.shield)
     failed, summaries, far = 0, [], Distances()
     print(f'{"":12}{"line":31}{"figure":16}{"base":>9}{"tcpfsmd":>9}{"ratio":>8}  least-most')
-    with awake():
+    with awake(), sysctls(opt.sysctl):
         for config, some in chosen.items():
             if not some:
                 continue
             bench = Bench(shield=opt.shield, **CONFIGS[config])
             try:
                 emit({'config': config, 'congestion_control': bench.cc, 'cpus': os.cpu_count(), 'kernel': os.uname().release,
-                      'shield': bench.shield})
+                      'shield': bench.shield, 'sysctls': dict(opt.sysctl)})
                 for line in some:
                     try:
                         pairs = measure(bench, config, line, reps, emit, far, 0 if small else AGAIN_MAX)
