@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "record/kinds.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/macros.h"
@@ -35,16 +36,18 @@ void kinds_forget(struct kinds *k)
 	k->n = 0;
 }
 
-/* The id that a statement gives for this row, 0 when it gives none. */
-static int ask(sqlite3_stmt *s, const struct record_transition *row, int64_t *ret_id)
+/* The id that a statement gives for this row; *ret_found: it gives one. */
+static int ask(sqlite3_stmt *s, const struct record_transition *row, int64_t *ret_id,
+	       bool *ret_found)
 {
 	char cause[CAUSE_TEXT];
 	int code = row_bind_kind(s, row, cause);
 
-	*ret_id = 0;
+	*ret_found = false;
 	if (code != SQLITE_OK)
 		return code;
-	if (sqlite3_step(s) == SQLITE_ROW)
+	*ret_found = sqlite3_step(s) == SQLITE_ROW;
+	if (*ret_found)
 		*ret_id = sqlite3_column_int64(s, 0);
 	code = sqlite3_reset(s);
 	(void)sqlite3_clear_bindings(s); /* cause goes */
@@ -78,15 +81,16 @@ int kinds_id(struct kinds *k, const struct record_transition *row, int64_t *ret_
 	const uint64_t key = key_of(row);
 	struct kind *slot = slot_of(k, key);
 	int code = SQLITE_OK;
+	bool found;
 
 	if (!slot->key) {
 		if (k->n == KINDS_MAX) {
 			kinds_forget(k);
 			slot = slot_of(k, key);
 		}
-		code = ask(k->find, row, &slot->id);
-		if (code == SQLITE_OK && !slot->id)
-			code = ask(k->put, row, &slot->id);
+		code = ask(k->find, row, &slot->id, &found);
+		if (code == SQLITE_OK && !found)
+			code = ask(k->put, row, &slot->id, &found);
 		if (code != SQLITE_OK)
 			return code;
 		slot->key = key;

@@ -510,7 +510,7 @@ static void test_many_kinds(void **state)
 /* Whoever numbers kinds in his own way is understood, and gets no octet out of place. */
 static void test_kind_numbers(void **state)
 {
-	static const char *const numbers[] = { "-9223372036854775808", "9223372036854775806" };
+	static const char *const numbers[] = { "-9223372036854775808", "0", "9223372036854775806" };
 	const struct record_transition t = { .connection = 1,
 					     .at_us = UINT64_MAX,
 					     .to = ST_LISTEN,
