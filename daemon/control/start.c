@@ -28,13 +28,13 @@
 #include "control/notify.h"
 #include "control/privilege.h"
 #include "host/sockets.h"
+#include "link/link.h"
 #include "service/spawner.h"
 
 enum {
 	ANSWER_MS = 10000, /* for the worker to answer a question of the start */
-	/* Text of a super-segment: with Ethernet's header, a VLAN tag, IPv6's header and TCP's below 64 KiB, up to which the kernel
-	 * takes one for a device. */
-	SEGMENT_BYTES_MAX = 65535 - 14 - 4 - 40 - 60,
+	/* Text of a super-segment: with Ethernet's header, a VLAN tag, IPv6's header and TCP's what the kernel has in one piece. */
+	SEGMENT_BYTES_MAX = LINK_PIECE_MAX - 14 - 4 - 40 - 60,
 };
 
 static int start_base(struct daemon *d, struct errmsg *ret_err)

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/virtio_net.h>
 #include <string.h>
 
 /* A full queue is asked again this often in a flush. We cannot sleep, TCP can send again. */
@@ -26,6 +27,7 @@ void batch_commit(struct batch *b, uint32_t head_len, uint32_t name_len, const s
 
 	assert(head_len <= sizeof(slot->head) && f->text_n < BATCH_SPANS);
 	iov[0] = (struct iovec){ slot->head, head_len };
+	slot->headers = 0;
 	slot->ip_bytes = f->header_len;
 	for (unsigned i = 0; i < f->text_n; i++) {
 		iov[i + 1] = f->text[i];
@@ -39,6 +41,49 @@ void batch_commit(struct batch *b, uint32_t head_len, uint32_t name_len, const s
 	if (slot->held)
 		hold_mark(b->hold, &b->msgs[b->n].msg_hdr);
 	b->n++;
+}
+
+/* Exchanges what a vnet header says of the length of the headers. What it said before. */
+static uint16_t set_hdr_len(struct batch_slot *slot, uint32_t bytes)
+{
+	struct virtio_net_hdr vnet;
+	uint16_t before;
+
+	memcpy(&vnet, slot->head, sizeof(vnet));
+	before = vnet.hdr_len;
+	vnet.hdr_len = (uint16_t)bytes;
+	memcpy(slot->head, &vnet, sizeof(vnet));
+	return before;
+}
+
+void batch_one_piece(struct batch *b)
+{
+	struct batch_slot *slot = &b->slots[b->n - 1];
+	const struct msghdr *m = &b->msgs[b->n - 1].msg_hdr;
+	size_t frame = 0;
+
+	for (size_t i = 0; i < m->msg_iovlen; i++)
+		frame += m->msg_iov[i].iov_len;
+	frame -= sizeof(struct virtio_net_hdr);
+	if (frame < BATCH_PIECE_LEAST || frame > LINK_PIECE_MAX)
+		return;
+	if (b->in_pages)
+		b->in_pages--;
+	else
+		slot->headers = set_hdr_len(slot, (uint32_t)frame);
+}
+
+/* The kernel had no block for the packet `at`. */
+static void use_pages(struct batch *b, unsigned at)
+{
+	if (!b->slots[at].headers)
+		return;
+	for (; at < b->n; at++) {
+		if (b->slots[at].headers)
+			(void)set_hdr_len(&b->slots[at], b->slots[at].headers);
+		b->slots[at].headers = 0;
+	}
+	b->in_pages = BATCH_IN_PAGES;
 }
 
 static void count_sent(const struct batch *b, unsigned from, unsigned n, struct link_counters *c)
@@ -74,6 +119,8 @@ void batch_flush(struct batch *b, int fd, struct link_counters *c)
 			at += (unsigned)n;
 			continue;
 		}
+		if (err == ENOBUFS)
+			use_pages(b, at);
 		if ((err == EAGAIN || err == ENOBUFS || err == EINTR) && retries > 0) {
 			retries--;
 			continue;

@@ -17,7 +17,11 @@
 
 struct link;
 
-enum { LINK_PACKET_MAX = 65535 };
+enum {
+	LINK_PACKET_MAX = 65535,
+	/* Octets of a frame that fits a block of 64 KiB in the kernel, with what a device wants in front and the kernel behind. */
+	LINK_PIECE_MAX = (64 << 10) - 1024,
+};
 
 /* A received packet. data is borrowed until release() gives it back. */
 struct frame {

@@ -297,6 +297,8 @@ static void packet_send(struct link *l, const struct frame_out *f)
 					      .sll_ifindex = (int)f->ifindex };
 	batch_commit(&p->tx, (uint32_t)(VNET + link_header + f->header_len), sizeof(slot->name.ll),
 		     f);
+	if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE)
+		batch_one_piece(&p->tx);
 }
 
 static void packet_flush(struct link *l)
