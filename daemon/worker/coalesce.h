@@ -15,6 +15,9 @@
 enum {
 	COALESCE_MIN_US = 8, /* the first delay */
 	COALESCE_FIRST_MAX_US = 32, /* when shorter ones did not pay */
+	/* The longest before text that nobody reads is acknowledged. A sender on this machine that is not done yet with its
+	 * send() when the ACK comes frees what it acknowledged itself, and writes the next to pages that its core has. */
+	COALESCE_UNREAD_MAX_US = 20,
 	/* One wakeup had so much: the worker is busy. One who asks and waits for an answer never makes it so. */
 	COALESCE_FRAMES = 2,
 	COALESCE_BYTES = 32768,
@@ -39,6 +42,7 @@ void coalesce_waited(struct coalesce *c, bool came);
 struct coalesce_load {
 	uint32_t frames;
 	uint64_t bytes;
+	uint64_t unread; /* of them, in packets whose text stayed in the kernel */
 	uint64_t
 		tail_us; /* since the last of it, when the wakeup began; 0 when more came meanwhile */
 	bool mixed; /* not all from whom the last one of the wakeup before was */

@@ -151,6 +151,7 @@ int worker_receive(struct worker *w)
 	for (int i = 0; i < n; i++) {
 		w->came.frames++;
 		w->came.bytes += frames[i].len;
+		w->came.unread += frames[i].headers_only ? frames[i].len : 0;
 		w->came_last_us = frames[i].at_us;
 		take_frame(w, &frames[i]);
 	}

@@ -63,6 +63,57 @@ static void a_sender_that_goes_on_is_waited_for_longer_and_longer(void **state)
 	}
 }
 
+/* What it sent before may have been read by someone: then the delay is longer than that already. */
+static void text_that_nobody_reads_is_acknowledged_sooner(void **state)
+{
+	struct coalesce c = { .max_us = MAX_US };
+
+	for (unsigned k = 0; k < 2; k++) {
+		for (unsigned i = 0; i < 20; i++) {
+			const struct coalesce_load load = { .frames = 2,
+							    .bytes = 2 * SUPER,
+							    .unread = 2 * SUPER };
+
+			if (c.delay_us)
+				coalesce_waited(&c, true);
+			coalesce_took(&c, &load);
+			assert_true(c.delay_us <= COALESCE_UNREAD_MAX_US);
+		}
+		assert_int_equal(c.delay_us, COALESCE_UNREAD_MAX_US);
+		while (c.delay_us < MAX_US) {
+			coalesce_waited(&c, true);
+			took(&c, 2, 2 * SUPER, 0);
+		}
+	}
+}
+
+/* Others may have sent most of it. */
+static void as_long_as_it_is_most_of_what_came(void **state)
+{
+	struct coalesce_load load = { .frames = 3, .bytes = 3 * SUPER, .unread = SUPER };
+	struct coalesce c = { .max_us = MAX_US, .delay_us = MAX_US };
+
+	coalesce_waited(&c, true);
+	coalesce_took(&c, &load);
+	assert_int_equal(c.delay_us, MAX_US);
+	load.unread = 2 * SUPER;
+	coalesce_waited(&c, true);
+	coalesce_took(&c, &load);
+	assert_int_equal(c.delay_us, COALESCE_UNREAD_MAX_US);
+}
+
+static void a_limit_below_that_is_kept(void **state)
+{
+	const struct coalesce_load load = { .frames = 2, .bytes = 2 * SUPER, .unread = 2 * SUPER };
+	struct coalesce c = { .max_us = 12, .delay_us = 12 };
+
+	for (unsigned i = 0; i < 3; i++) {
+		coalesce_waited(&c, true);
+		coalesce_took(&c, &load);
+		assert_int_equal(c.delay_us, 12);
+	}
+}
+
 static void one_question_at_a_time_is_never_waited_after(void **state)
 {
 	struct coalesce c = { .max_us = MAX_US };
@@ -215,6 +266,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_sender_that_goes_on_is_waited_for_longer_and_longer),
+		cmocka_unit_test(text_that_nobody_reads_is_acknowledged_sooner),
+		cmocka_unit_test(as_long_as_it_is_most_of_what_came),
+		cmocka_unit_test(a_limit_below_that_is_kept),
 		cmocka_unit_test(one_question_at_a_time_is_never_waited_after),
 		cmocka_unit_test(several_packets_at_a_time_are),
 		cmocka_unit_test(a_sender_that_waits_for_us_is_held_up_ever_more_seldom),
