@@ -73,7 +73,7 @@ void batch_one_piece(struct batch *b)
 		slot->headers = set_hdr_len(slot, (uint32_t)frame);
 }
 
-/* The kernel had no block for the packet `at`. */
+/* The kernel had no block for the packet `at`, or the device's queue no room: it does not say which. */
 static void use_pages(struct batch *b, unsigned at)
 {
 	if (!b->slots[at].headers)

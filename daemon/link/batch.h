@@ -15,9 +15,10 @@ enum {
 	BATCH_MAX = 64, /* packets */
 	BATCH_HEAD_MAX = 192, /* octets: vnet, link, IP and TCP headers; or a neighbour's answer */
 	BATCH_SPANS = 1 + ARRAY_SIZE(((struct frame_out *)0)->text),
-	BATCH_PIECE_LEAST =
-		48 << 10, /* octets of a frame: less would leave too much of a block empty */
-	BATCH_IN_PAGES = 10000, /* packets: a second of many, until a block is asked for again */
+	/* Octets of a frame: less would leave too much of a block empty. */
+	BATCH_PIECE_LEAST = 48 << 10,
+	/* Packets, until a block is asked for again. */
+	BATCH_IN_PAGES = 10000,
 };
 
 union batch_name {

@@ -25,13 +25,11 @@ static void less(struct coalesce *c)
 	c->patience = min_u32(patience(c) * 4, COALESCE_TRY_MAX);
 }
 
-static void more(struct coalesce *c, bool unread)
+static void more(struct coalesce *c)
 {
 	c->first_us = COALESCE_MIN_US;
 	c->patience = COALESCE_TRY;
 	c->delay_us = min_u32(c->delay_us * 2, c->max_us);
-	if (unread)
-		c->delay_us = min_u32(c->delay_us, COALESCE_UNREAD_MAX_US);
 }
 
 void coalesce_waited(struct coalesce *c, bool came)
@@ -46,7 +44,7 @@ void coalesce_took(struct coalesce *c, const struct coalesce_load *load)
 	const bool much = load->frames >= COALESCE_FRAMES || load->bytes >= COALESCE_BYTES;
 
 	if (c->waited && much && load->tail_us * 2 <= c->delay_us)
-		more(c, load->unread > load->bytes / 2);
+		more(c);
 	else if (c->waited)
 		less(c);
 	c->waited = false;
@@ -58,4 +56,6 @@ void coalesce_took(struct coalesce *c, const struct coalesce_load *load)
 		c->busy = 0;
 		c->delay_us = min_u32(first(c), c->max_us);
 	}
+	if (load->unread > load->bytes / 2)
+		c->delay_us = min_u32(c->delay_us, COALESCE_UNREAD_MAX_US);
 }

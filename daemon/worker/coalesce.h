@@ -15,7 +15,7 @@
 enum {
 	COALESCE_MIN_US = 8, /* the first delay */
 	COALESCE_FIRST_MAX_US = 32, /* when shorter ones did not pay */
-	/* The longest before text that nobody reads is acknowledged. A sender on this machine that is not done yet with its
+	/* The longest when most of what came is text that nobody reads. A sender on this machine that is not done yet with its
 	 * send() when the ACK comes frees what it acknowledged itself, and writes the next to pages that its core has. */
 	COALESCE_UNREAD_MAX_US = 20,
 	/* One wakeup had so much: the worker is busy. One who asks and waits for an answer never makes it so. */

@@ -102,6 +102,24 @@ static void as_long_as_it_is_most_of_what_came(void **state)
 	assert_int_equal(c.delay_us, COALESCE_UNREAD_MAX_US);
 }
 
+/* After failures the first delay is longer than that, and so is half of a long one. */
+static void also_at_first_and_when_it_came_early(void **state)
+{
+	const struct coalesce_load load = { .frames = 2, .bytes = 2 * SUPER, .unread = 2 * SUPER };
+	struct coalesce c = { .max_us = MAX_US, .first_us = COALESCE_FIRST_MAX_US };
+
+	for (unsigned i = 0; i < COALESCE_TRY; i++)
+		coalesce_took(&c, &load);
+	assert_int_equal(c.delay_us, COALESCE_UNREAD_MAX_US);
+	c = (struct coalesce){ .max_us = MAX_US, .delay_us = MAX_US };
+	coalesce_waited(&c, true);
+	coalesce_took(&c, &(struct coalesce_load){ .frames = 2,
+						   .bytes = 2 * SUPER,
+						   .unread = 2 * SUPER,
+						   .tail_us = MAX_US });
+	assert_int_equal(c.delay_us, COALESCE_UNREAD_MAX_US);
+}
+
 static void a_limit_below_that_is_kept(void **state)
 {
 	const struct coalesce_load load = { .frames = 2, .bytes = 2 * SUPER, .unread = 2 * SUPER };
@@ -268,6 +286,7 @@ int main(void)
 		cmocka_unit_test(a_sender_that_goes_on_is_waited_for_longer_and_longer),
 		cmocka_unit_test(text_that_nobody_reads_is_acknowledged_sooner),
 		cmocka_unit_test(as_long_as_it_is_most_of_what_came),
+		cmocka_unit_test(also_at_first_and_when_it_came_early),
 		cmocka_unit_test(a_limit_below_that_is_kept),
 		cmocka_unit_test(one_question_at_a_time_is_never_waited_after),
 		cmocka_unit_test(several_packets_at_a_time_are),
