@@ -687,14 +687,20 @@ static int accepted_open(struct session *s)
 	return rc;
 }
 
+/* Not to be mixed up with a pair that was there, and of which both directions have ended. */
+static bool is_to_begin(const struct stream *st)
+{
+	return st->ev_due && !is_begun(st);
+}
+
 static uint32_t accepted_text(struct session *s, struct span text)
 {
-	return is_begun(s->stream) ? plumb_text(&s->stream->plumb, text) : 0;
+	return is_to_begin(s->stream) ? 0 : plumb_text(&s->stream->plumb, text);
 }
 
 static void accepted_readable(struct session *s)
 {
-	if (is_begun(s->stream))
+	if (!is_to_begin(s->stream))
 		plumb_push(&s->stream->plumb);
 	else if (is_readable(s))
 		accepted_due(s);
@@ -702,7 +708,7 @@ static void accepted_readable(struct session *s)
 
 static void accepted_writable(struct session *s)
 {
-	if (is_begun(s->stream))
+	if (!is_to_begin(s->stream))
 		plumb_pull(&s->stream->plumb);
 }
 

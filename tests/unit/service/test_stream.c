@@ -613,6 +613,34 @@ static void who_is_gone_before_he_is_told_of_leaves_nothing(void **state)
 	assert_int_equal(free_descriptor(), before);
 }
 
+/* He ends first; the last text comes with the peer's end in one report, which says both. */
+static void an_end_of_both_sides_is_no_new_connection(void **state)
+{
+	for (int deferred = 0; deferred < 2; deferred++) {
+		char line;
+
+		setup_accepting(deferred ? DEFER_US : 0);
+		assert_int_equal(session_open(&f.s), 0);
+		fake_arrive(f.engine, 0, piece, 1000);
+		session_ready(&f.s, REPORT_READABLE);
+		accepts();
+		assert_int_equal(shutdown(f.holder, SHUT_WR), 0);
+		turn();
+		assert_true(f.c->closed);
+		fake_arrive(f.engine, 0, piece + 1000, 1000);
+		f.c->peer_fin = true;
+		session_ready(&f.s, REPORT_READABLE | REPORT_PEER_CLOSED);
+		session_ready(&f.s, REPORT_WRITABLE | REPORT_READABLE | REPORT_PEER_CLOSED);
+		assert_int_equal(recv(f.holder, got, sizeof(got), MSG_WAITALL), 2000);
+		assert_memory_equal(got, piece, 2000);
+		assert_int_equal(recv(f.holder, got, sizeof(got), MSG_DONTWAIT), 0);
+		assert_int_equal(recv(f.accepting, &line, 1, MSG_DONTWAIT), -1);
+		assert_false(f.c->aborted);
+		(void)close(ours);
+		teardown();
+	}
+}
+
 static void where_nobody_accepts_it_is_refused(void **state)
 {
 	const int before = free_descriptor();
@@ -646,6 +674,7 @@ int main(void)
 		cmocka_unit_test(so_is_an_end),
 		cmocka_unit_test(without_room_for_a_line_nothing_is_lost),
 		cmocka_unit_test(who_is_gone_before_he_is_told_of_leaves_nothing),
+		cmocka_unit_test(an_end_of_both_sides_is_no_new_connection),
 		cmocka_unit_test(where_nobody_accepts_it_is_refused),
 	};
 
