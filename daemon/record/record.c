@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/signals.h"
 #include "record/query.h"
 #include "record/queue.h"
 #include "record/store.h"
@@ -407,11 +408,10 @@ static int init_sync(struct record *r)
 /* Signals are for the main thread. */
 static int start_threads(struct record *r)
 {
-	sigset_t all, before;
+	sigset_t before;
 	int rc;
 
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	signals_block(&before);
 	rc = pthread_create(&r->writer, NULL, writer_main, r);
 	r->writer_runs = rc == 0;
 	if (rc == 0) {

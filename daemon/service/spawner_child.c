@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "base/macros.h"
+#include "base/signals.h"
 #include "service/spawner_message.h"
 
 enum { CHANNELS_MAX = 64 };
@@ -456,14 +457,14 @@ static int keep_only(int fd)
 
 static int block_signals(void)
 {
-	sigset_t all, child;
+	sigset_t child;
 
 	/* It ends when the daemon does, not when somebody presses Ctrl-C or stops the unit. */
 	(void)setsid();
-	(void)sigfillset(&all);
+	signals_block(NULL);
 	(void)sigemptyset(&child);
 	(void)sigaddset(&child, SIGCHLD);
-	if (sigprocmask(SIG_SETMASK, &all, NULL) || signal(SIGCHLD, SIG_DFL) == SIG_ERR)
+	if (signal(SIGCHLD, SIG_DFL) == SIG_ERR)
 		return -1;
 	sp.signal_fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 	return sp.signal_fd < 0 ? -1 : 0;

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/signals.h"
 #include "service/spawner.h"
 #include "worker/inside.h"
 
@@ -510,14 +511,13 @@ static int make_queues(struct worker *w)
 	return own_init(&w->own, w->cfg.engine.local_port_min, w->cfg.engine.local_port_max);
 }
 
-/* The thread takes no signal: main does. SIGPIPE becomes EPIPE where a pipe's reader is gone. */
+/* The thread takes no signal of others: main does. SIGPIPE becomes EPIPE where a pipe's reader is gone. */
 static int start_thread(struct worker *w)
 {
-	sigset_t all, old;
+	sigset_t old;
 	int rc;
 
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	signals_block(&old);
 	rc = pthread_create(&w->thread, NULL, worker_main, w);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	w->started = !rc;

@@ -461,6 +461,8 @@ def run(scope):
             for line in traceback.format_exc().splitlines():
                 print(f'# {line}')
             for d in lab.daemons if lab else ():
+                if d.proc.poll() is not None:
+                    print(f'# tcpfsmd has ended with {d.proc.returncode}')
                 for line in d.log.read_text(errors='replace').splitlines()[-30:]:
                     print(f'# log: {line}')
             if isinstance(e, KeyboardInterrupt):

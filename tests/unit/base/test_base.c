@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Addresses, their text, SipHash against its authors' vectors. */
+/* Addresses, their text, SipHash against its authors' vectors, what a thread lets through. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +11,7 @@
 
 #include "base/addr.h"
 #include "base/errmsg.h"
+#include "base/signals.h"
 #include "base/siphash.h"
 
 static void endpoints_read_back_as_written(void **state)
@@ -155,6 +156,25 @@ static void a_message_is_cut_not_overrun(void **state)
 	assert_int_equal(errmsg(NULL, -EIO, "nobody listens"), -EIO);
 }
 
+static void a_thread_hears_of_its_own_faults_alone(void **state)
+{
+	sigset_t before, during, after;
+
+	signals_block(&before);
+	assert_int_equal(pthread_sigmask(SIG_SETMASK, &before, &during), 0);
+	assert_int_equal(pthread_sigmask(SIG_SETMASK, NULL, &after), 0);
+	for (int sig = 1; sig <= SIGSYS; sig++) {
+		const bool fault = sig == SIGILL || sig == SIGTRAP || sig == SIGABRT ||
+				   sig == SIGBUS || sig == SIGFPE || sig == SIGSEGV ||
+				   sig == SIGSYS;
+
+		/* These two cannot be blocked. */
+		if (sig != SIGKILL && sig != SIGSTOP)
+			assert_int_equal(sigismember(&during, sig), !fault);
+		assert_int_equal(sigismember(&after, sig), sigismember(&before, sig));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -165,6 +185,7 @@ int main(void)
 		cmocka_unit_test(kinds_of_addresses),
 		cmocka_unit_test(siphash_vectors),
 		cmocka_unit_test(a_message_is_cut_not_overrun),
+		cmocka_unit_test(a_thread_hears_of_its_own_faults_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
