@@ -100,12 +100,20 @@ def exchange(s, data, back):
 
 
 def remarks(lab, path, among='tcp'):
-    """What tshark's experts say, and how often."""
-    said = collections.Counter()
+    """What tshark's experts say, and how often. A D-SACK counts once: the kernel writes a super-segment's options, and each
+    segment that it is cut into has a copy of them."""
+    said, reported = collections.Counter(), set()
     out = lab.tshark(path, '-o', 'tcp.check_checksum:TRUE', '-o', 'ip.check_checksum:TRUE', '-o', 'tcp.desegment_tcp_streams:FALSE',
-                     '-Y', among, '-T', 'fields', '-E', 'aggregator=|', '-e', '_ws.expert.message')
+                     '-Y', among, '-T', 'fields', '-E', 'separator=;', '-E', 'aggregator=|', '-e', '_ws.expert.message', '-e', 'tcp.stream',
+                     '-e', 'tcp.srcport', '-e', 'tcp.options.sack_le', '-e', 'tcp.options.sack_re')
     for line in out.splitlines():
-        said.update(x for x in line.split('|') if x)
+        messages, *blocks = line.rsplit(';', 4)
+        for message in filter(None, messages.split('|')):
+            if message == 'D-SACK Sequence':
+                if tuple(blocks) in reported:
+                    continue
+                reported.add(tuple(blocks))
+            said[message] += 1
     return said
 
 
