@@ -459,7 +459,9 @@ static unsigned by_serial(const struct crew *c, uint64_t serial)
 	return serial < c->serial_first ? 0 : (unsigned)((serial - c->serial_first) % c->n);
 }
 
-/* A port that is given settles whose flow it is; else the worker will find one that makes it its own. */
+/* A port that is given settles whose flow it is; else the worker will find one that makes it its own. Who is asked for a
+ * cookie is the one who opens next: each has cookies of its own.
+ */
 static unsigned opener(struct crew *c, const struct worker_request *req)
 {
 	const struct endpoint *const remote = &req->connect.remote;
@@ -467,7 +469,9 @@ static unsigned opener(struct crew *c, const struct worker_request *req)
 	if (req->connect.local.port)
 		return steer_worker(&c->group.steer, &remote->addr, remote->port,
 				    req->connect.local.port);
-	return c->one_opens ? 0 : c->turn++ % c->n;
+	if (c->one_opens)
+		return 0;
+	return (req->connect.ask_cookie ? c->turn : c->turn++) % c->n;
 }
 
 int crew_ask(struct crew *c, struct worker_request *req)

@@ -407,6 +407,11 @@ static void opens_go_by_turns_or_by_their_port(void **state)
 	r.connect.remote = (struct endpoint){ addr_v4(10, 0, 0, 1), 80 };
 	r.connect.fd = -1;
 	for (unsigned i = 0; i < N; i++) {
+		/* Whose turn it is says whether he has a cookie, and has his turn. */
+		r.connect.ask_cookie = true;
+		assert_int_equal(crew_ask(c, &r), 0);
+		answer(i, 0);
+		r.connect.ask_cookie = false;
 		assert_int_equal(crew_ask(c, &r), 0);
 		answer(i, 0);
 	}
