@@ -20,6 +20,15 @@ static bool may_open(const struct flow *f)
 	       addr_is_v4(&f->local.addr) == addr_is_v4(&f->remote.addr);
 }
 
+/* Not a listener's: who connects to that would talk to himself. Nor the peer's own, where nobody listens: two SYNs of one
+ * connection would meet, and open it (RFC 9293 3.5).
+ */
+static bool may_choose(struct engine *e, const struct flow *f)
+{
+	return !endpoint_eq(&f->local, &f->remote) && !listener_find(e, &f->local, 0) &&
+	       steer_is_mine(&e->cfg.steer, f) && !table_find(e, f, table_hash(e, f));
+}
+
 /* RFC 6056 3.3.3: a walk through the range that starts elsewhere for each peer. */
 static WRAPS int choose_port(struct engine *e, struct flow *f)
 {
@@ -32,7 +41,7 @@ static WRAPS int choose_port(struct engine *e, struct flow *f)
 	offset = isn_port_offset(e, f);
 	for (uint32_t i = 0; i < n; i++) {
 		f->local.port = (uint16_t)(e->cfg.local_port_min + (offset + e->ephemeral++) % n);
-		if (steer_is_mine(&e->cfg.steer, f) && !table_find(e, f, table_hash(e, f)))
+		if (may_choose(e, f))
 			return 0;
 	}
 	return -EADDRNOTAVAIL;

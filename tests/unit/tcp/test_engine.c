@@ -372,6 +372,42 @@ static void test_limits(void **state)
 	talk_close(&t);
 }
 
+/* Who connects to a listener of ours from its own port talks to himself; so does he who finds that nobody listens there. */
+static void test_a_port_that_is_chosen_is_nobodys(void **state)
+{
+	const struct engine_config cfg = talk_config();
+	const struct tcp_params p = params();
+
+	for (int listens = 0; listens < 3; listens++) {
+		const struct ipaddr ours = addr_v4(10, 0, 0, 1);
+		const struct listener_open listen = {
+			.local = { listens == 2 ? addr_any : ours, 61001 }, .params = p
+		};
+		/* To the port itself, or from beside a listener to anybody. */
+		struct conn_open open = {
+			.flow = { .local = { ours, 0 },
+				  .remote = { listens ? addr_v4(10, 0, 0, 2) : ours, 61001 } },
+			.params = p,
+		};
+		listener_id lid;
+		unsigned n = 0;
+		struct talk t;
+		conn_id id;
+
+		talk_open(&t, &cfg, &cfg);
+		if (listens)
+			assert_int_equal(engine_listen(t.e[TALK_A], t.now, &listen, &lid), 0);
+		while (engine_connect(t.e[TALK_A], t.now, &open, &id) == 0) {
+			assert_int_not_equal(status(&t, TALK_A, id).flow.local.port, 61001);
+			n++;
+		}
+		assert_int_equal(n, cfg.local_port_max - cfg.local_port_min);
+		open.flow.local.port = 61001; /* who asks for it has it */
+		assert_int_equal(engine_connect(t.e[TALK_A], t.now, &open, &id), 0);
+		talk_close(&t);
+	}
+}
+
 /* Of several engines each chooses ports by which the answers come to it; a port that is given is taken. */
 static void test_ports_by_which_the_answers_come(void **state)
 {
@@ -883,6 +919,7 @@ int main(void)
 		cmocka_unit_test(test_unread_at_close),
 		cmocka_unit_test(test_same_again),
 		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_a_port_that_is_chosen_is_nobodys),
 		cmocka_unit_test(test_ports_by_which_the_answers_come),
 		cmocka_unit_test(test_time_wait_max),
 		cmocka_unit_test(test_backlog),
