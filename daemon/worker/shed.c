@@ -121,7 +121,7 @@ static unsigned count_net(struct shed *s, const struct ipaddr *a)
 }
 
 /* What a network may have sent lately, when those that sent no more are together to be as many as can be
- * answered.
+ * answered. One that alone sent more than that has no part in the sum, nor in the share.
  */
 static unsigned fair_share(const struct shed *s)
 {
@@ -136,7 +136,7 @@ static unsigned fair_share(const struct shed *s)
 	}
 	for (k = 0; k < MAGNITUDES && (all += sums[k]) <= CAN_BE_ANSWERED; k++)
 		share = (2U << k) - 1 > share ? (2U << k) - 1 : share;
-	return share;
+	return share < CAN_BE_ANSWERED ? share : CAN_BE_ANSWERED;
 }
 
 static void halve(struct shed *s, uint64_t times)

@@ -147,6 +147,20 @@ static void of_strangers_those_of_busy_networks_go_first(void **state)
 	assert_int_equal(dropped_of(s, 0xc0000200, 500, LINK_FULL, now_us), 0);
 }
 
+/* Each of them alone sent more than can be answered. */
+static void networks_that_send_most_of_all_are_no_strangers(void **state)
+{
+	struct shed *const s = *state;
+	const uint64_t now_us = start_us + SHED_TURN_US;
+
+	for (uint32_t net = 0; net < 64; net++)
+		(void)dropped_of(s, 0x0a420000 | net << 8, 12000, LINK_FULL, start_us);
+	for (uint32_t net = 0; net < 64; net++)
+		assert_in_range(dropped_of(s, 0x0a420000 | net << 8, 100, LINK_FULL, now_us), 80,
+				100);
+	assert_int_equal(dropped_of(s, 0xc0000200, 500, LINK_FULL, now_us), 0);
+}
+
 static void a_flood_is_known_for_one_in_two_turns(void **state)
 {
 	struct shed *const s = *state;
@@ -229,6 +243,7 @@ int main(void)
 		TEST(a_subnet_is_one_host),
 		TEST(it_is_forgotten_who_was_here_long_ago),
 		TEST(of_strangers_those_of_busy_networks_go_first),
+		TEST(networks_that_send_most_of_all_are_no_strangers),
 		TEST(a_flood_is_known_for_one_in_two_turns),
 		TEST(networks_that_send_alike_are_treated_alike),
 		TEST(a_few_of_each_network_may_come_however_many_they_are),
